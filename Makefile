@@ -1,0 +1,63 @@
+# llmos. `make` alone prints this help.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+VERSION  ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+BIN      := bin
+GOFLAGS  ?= -buildvcs=false
+FUZZTIME ?= 60s
+MINUTES  ?= 5
+# NVIDIA's header marks functions that go-nvml still binds as deprecated; the warnings are not ours.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
+export GOFLAGS
+
+help: ## print this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/llmos and the example jobs' programs
+	@mkdir -p $(BIN)
+	go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ ./cmd/llmos ./deploy/jobs/charlm
+
+demo: build ## watch three servers and three agents train a model while the leader is killed
+	@go build -o $(BIN)/ ./test/demo
+	@$(BIN)/demo -bin $(BIN)
+
+test: build ## run every test, a short chaos run included
+	go vet ./...
+	go test -timeout 14m ./...
+
+check: ## vet, staticcheck, formatting and the rules of the house
+	go vet ./...
+	go tool staticcheck ./...
+	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'))" || { echo "not formatted:"; gofmt -l .; exit 1; }
+	go test ./test
+
+race: build ## run every test under the race detector
+	go test -race -timeout 25m ./...
+
+fuzz: ## run every fuzz target for FUZZTIME each
+	@set -e; for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+	  for target in $$(grep -oE '^func Fuzz[A-Za-z0-9_]+' $$file | cut -c6-); do \
+	    echo "== $$file $$target"; \
+	    go test ./$$(dirname $$file) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME); \
+	  done; done
+
+chaos: build ## break real processes for MINUTES and check every promise
+	@go build -o $(BIN)/ ./test/chaos
+	$(BIN)/chaos -bin $(BIN) -minutes $(MINUTES)
+
+bench: ## run the Go benchmarks of every package
+	go test -run '^$$' -bench . -benchmem ./...
+
+bench-control: build ## measure the control plane: submits, starts, jobs/s, failover, memory
+	@go build -o $(BIN)/ ./test/bench/control
+	@$(BIN)/control -bin $(BIN)
+
+proto: ## regenerate the Go code of proto/llmos/v1
+	go run ./proto/gen
+	gofmt -l proto
+
+clean: ## remove what was built
+	rm -rf $(BIN)
+
+.PHONY: help build demo test check race fuzz chaos bench bench-control proto clean
