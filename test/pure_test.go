@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"go/ast"
 	"go/types"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -59,7 +60,7 @@ func impurities(p *packages.Package, f *ast.File) []string {
 	var out []string
 	complain := func(n ast.Node, format string, args ...any) {
 		pos := p.Fset.Position(n.Pos())
-		out = append(out, fmt.Sprintf("%s:%d: ", pos.Filename[strings.Index(pos.Filename, module):], pos.Line)+fmt.Sprintf(format, args...))
+		out = append(out, fmt.Sprintf("%s/%s:%d: ", p.PkgPath, filepath.Base(pos.Filename), pos.Line)+fmt.Sprintf(format, args...))
 	}
 	for _, imp := range f.Imports {
 		if why, banned := bannedImports[strings.Trim(imp.Path.Value, `"`)]; banned {
