@@ -142,3 +142,44 @@ func Kind(err error) pb.ErrorKind {
 	}
 	return From(err).Fault.Kind
 }
+
+// Crossed turns the error of a call that crossed the network into a fault. One that the
+// other side sent is taken whole. When the connection itself failed, nobody knows whether
+// a write was applied: it is UNKNOWN; a read is UNAVAILABLE. nil gives nil.
+func Crossed(err error, write bool) error {
+	if err == nil {
+		return nil
+	}
+	f := From(err)
+	if !bare(err) {
+		return f
+	}
+	switch status.Code(err) {
+	case codes.Unauthenticated:
+		f.Fault.Kind = pb.ErrorKind_ERROR_KIND_DENIED
+	case codes.Unavailable, codes.Unknown, codes.Internal, codes.Aborted:
+		f.Fault.Kind = pb.ErrorKind_ERROR_KIND_UNAVAILABLE
+		if write {
+			f.Fault.Kind = pb.ErrorKind_ERROR_KIND_UNKNOWN
+		}
+	}
+	return f
+}
+
+// bare says whether err is a gRPC status that no side of ours made.
+func bare(err error) bool {
+	var e *Error
+	if errors.As(err, &e) {
+		return false
+	}
+	s, ok := status.FromError(err)
+	if !ok {
+		return false
+	}
+	for _, d := range s.Details() {
+		if _, ok := d.(*pb.Fault); ok {
+			return false
+		}
+	}
+	return true
+}

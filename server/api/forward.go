@@ -1,0 +1,201 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"llmos/proto/fault"
+	pb "llmos/proto/llmos/v1"
+	"llmos/transport"
+)
+
+// place is a call that needs the leader, as done on this server and as done through a
+// connection to another. Each says whether the caller has been sent anything.
+type place struct {
+	here  func() (sent bool, err error)
+	there func(conn *grpc.ClientConn) (sent bool, err error)
+}
+
+// atLeader answers the call where the leader is. While there is none it waits for a
+// bounded time, and it tries again only what was surely not applied. A call that was
+// forwarded here is never forwarded again, so that two servers with different views of
+// the leader cannot send it round for ever.
+func (g *gate) atLeader(ctx context.Context, c call, write bool, p place) error {
+	patience := time.NewTimer(g.wait)
+	defer patience.Stop()
+	look := time.NewTicker(leaderPoll)
+	defer look.Stop()
+	for {
+		sent, err := g.tryLeader(ctx, c, write, p)
+		if err == nil || sent || c.forwarded || !unapplied(err) {
+			return err
+		}
+		select {
+		case <-look.C:
+		case <-patience.C:
+			return outOfPatience(err)
+		case <-ctx.Done():
+			return fault.From(ctx.Err())
+		}
+	}
+}
+
+func (g *gate) tryLeader(ctx context.Context, c call, write bool, p place) (sent bool, err error) {
+	id, addr, isMe := g.b.Leader()
+	if isMe {
+		return p.here()
+	}
+	if c.forwarded || id == "" {
+		return false, notLeader(g.b.ServerID(), addr)
+	}
+	conn, err := g.b.LeaderConn(ctx)
+	if err != nil {
+		return false, fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "reach the leader %s: %w", id, err)
+	}
+	sent, err = p.there(conn)
+	return sent, fault.Crossed(err, write)
+}
+
+// unapplied says whether the call may be tried again at once: by the meaning of these two
+// kinds nothing was applied. A read that found its connection broken is UNAVAILABLE, a
+// write UNKNOWN (see fault.Crossed).
+func unapplied(err error) bool {
+	kind := fault.Kind(err)
+	return kind == pb.ErrorKind_ERROR_KIND_NOT_LEADER || kind == pb.ErrorKind_ERROR_KIND_UNAVAILABLE
+}
+
+func notLeader(serverID, leaderAddr string) error {
+	f := fault.New(pb.ErrorKind_ERROR_KIND_NOT_LEADER, "server %s does not lead the cluster", serverID)
+	if leaderAddr != "" {
+		f.Hint("the leader is at %s", leaderAddr)
+	}
+	f.Fault.LeaderAddr = leaderAddr
+	return f
+}
+
+// outOfPatience is what the caller is told at the end of the wait for a leader.
+func outOfPatience(last error) error {
+	if fault.Kind(last) != pb.ErrorKind_ERROR_KIND_NOT_LEADER {
+		return last
+	}
+	f := fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "the cluster has no leader at the moment; nothing was done").
+		Hint("more than half of the servers must be up and reach each other")
+	f.Fault.LeaderAddr = fault.From(last).Fault.LeaderAddr
+	return f
+}
+
+// protoTypes are the messages of one method.
+type protoTypes struct{ in, out protoreflect.MessageType }
+
+// methodTypes finds the messages of every method of llmos.v1 in the generated descriptors.
+func methodTypes() map[string]protoTypes {
+	found := make(map[string]protoTypes)
+	eachMethod(func(full string, m protoreflect.MethodDescriptor) {
+		in, errIn := protoregistry.GlobalTypes.FindMessageByName(m.Input().FullName())
+		out, errOut := protoregistry.GlobalTypes.FindMessageByName(m.Output().FullName())
+		if err := errors.Join(errIn, errOut); err != nil {
+			panic(fmt.Sprintf("api: the generated code of %s is incomplete: %v", full, err))
+		}
+		found[full] = protoTypes{in: in, out: out}
+	})
+	return found
+}
+
+// eachMethod walks the methods of every service of llmos.v1, named as gRPC names them.
+func eachMethod(visit func(full string, m protoreflect.MethodDescriptor)) {
+	for _, file := range []protoreflect.FileDescriptor{pb.File_llmos_v1_api_proto, pb.File_llmos_v1_session_proto} {
+		for i := range file.Services().Len() {
+			service := file.Services().Get(i)
+			for j := range service.Methods().Len() {
+				m := service.Methods().Get(j)
+				visit(fmt.Sprintf("/%s/%s", service.FullName(), m.Name()), m)
+			}
+		}
+	}
+}
+
+func (g *gate) forwardUnary(ctx context.Context, conn *grpc.ClientConn, c call, method string, req proto.Message) (proto.Message, error) {
+	ctx, cancel := context.WithTimeout(vouch(ctx, c), forwardLimit)
+	defer cancel()
+	reply := g.types[method].out.New().Interface()
+	if err := conn.Invoke(ctx, method, req, reply); err != nil {
+		return nil, err
+	}
+	return reply, nil
+}
+
+// forwardStream relays a server-streaming call message by message; the leader waits for a
+// slow caller through both connections' flow control.
+func (g *gate) forwardStream(ctx context.Context, conn *grpc.ClientConn, c call, method string, req proto.Message, to grpc.ServerStream) (sent bool, err error) {
+	ctx, cancel := context.WithCancel(vouch(ctx, c))
+	defer cancel()
+	from, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method)
+	if err != nil {
+		return false, err
+	}
+	if err := errors.Join(from.SendMsg(req), from.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	for {
+		m := g.types[method].out.New().Interface()
+		err := from.RecvMsg(m)
+		if errors.Is(err, io.EOF) {
+			return sent, nil
+		}
+		if err != nil {
+			return sent, err
+		}
+		sent = true
+		if err := to.SendMsg(m); err != nil {
+			return sent, err
+		}
+	}
+}
+
+// vouch tells the leader on whose behalf this server calls.
+func vouch(ctx context.Context, c call) context.Context {
+	return metadata.NewOutgoingContext(ctx, metadata.Pairs(callerKey, callerString(c)))
+}
+
+func callerString(c call) string {
+	if !c.known {
+		return nobody
+	}
+	return roleName(c.caller.Role) + "/" + c.caller.MemberID
+}
+
+// parseCaller reads what callerString wrote.
+func parseCaller(s, clusterID string) (transport.Identity, error) {
+	role, member, ok := strings.Cut(s, "/")
+	if ok && member != "" {
+		for _, r := range members {
+			if roleName(r) == role {
+				return transport.Identity{ClusterID: clusterID, Role: r, MemberID: member}, nil
+			}
+		}
+	}
+	return transport.Identity{}, denied("a server forwarded a call for %q, which names no caller", s)
+}
+
+// roleName is the word for a role, as in certificates.
+func roleName(r pb.MemberRole) string {
+	switch r {
+	case pb.MemberRole_MEMBER_ROLE_SERVER:
+		return "server"
+	case pb.MemberRole_MEMBER_ROLE_AGENT:
+		return "agent"
+	case pb.MemberRole_MEMBER_ROLE_USER:
+		return "user"
+	}
+	return "unknown"
+}
