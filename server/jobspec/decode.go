@@ -169,7 +169,7 @@ func (d *decoder) kind(n *node, field string) {
 	var kind string
 	d.text(&kind)(n, field)
 	if kind != "batch" && n.shape == text {
-		d.add(field, n.line, "kind: %s is not supported by this version", kind).Hint("write batch, or leave kind out")
+		d.add(field, n.line, "%s is not supported by this version", kind).Hint("write batch, or leave kind out")
 	}
 }
 
@@ -379,7 +379,7 @@ func (d *decoder) covered(field string) bool {
 		if field == bad || strings.HasPrefix(field, bad+".") || strings.HasPrefix(field, bad+"[") {
 			return true
 		}
-		if inResources && strings.HasPrefix(bad, neighbours+"resources.gpu") && strings.Contains(field, "resources.gpu") {
+		if inResources && !strings.HasSuffix(field, ".gpus") && strings.HasPrefix(bad, neighbours+"resources.gpu") && strings.Contains(field, "resources.gpu") {
 			return true
 		}
 	}

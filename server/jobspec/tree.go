@@ -77,7 +77,7 @@ func (d *decoder) tree(src []byte) *node {
 		return nil
 	}
 	b := &builder{d: d, anchors: map[string]*node{}}
-	root := b.build(body, 0)
+	root := b.build(body, 0, "")
 	if root == nil || b.failed {
 		return nil
 	}
@@ -111,7 +111,11 @@ func (d *decoder) yaml(src string) (file *ast.File) {
 		}
 	}
 	sentence, _, _ = strings.Cut(sentence, "\n")
-	d.add("", line, "the file is not YAML: %s", sentence)
+	e := d.add("", line, "the file is not YAML: %s", sentence)
+	if strings.Contains(sentence, "\t") {
+		e.Fault.Message = "the file is not YAML: a tab stands where spaces belong"
+		e.Hint("indent with spaces")
+	}
 	return nil
 }
 
@@ -141,9 +145,11 @@ func excess(tokens token.Tokens) (line int, reason string) {
 		case token.MappingEndType, token.SequenceEndType:
 			flow = max(flow-1, 0)
 		case token.SequenceEntryType, token.MappingKeyType, token.AnchorType, token.TagType, token.MappingValueType:
-			marks++
+			if flow == 0 {
+				marks++
+			}
 		}
-		if flow > yamlDepthMax || len(columns) > yamlDepthMax || flow == 0 && marks > yamlDepthMax {
+		if flow > yamlDepthMax || len(columns) > yamlDepthMax || marks > yamlDepthMax {
 			return tk.Position.Line, fmt.Sprintf("the file is nested more than %d levels deep", yamlDepthMax)
 		}
 		if tk.Type == token.MappingValueType && i > 0 && len(tokens[i-1].Value) > yamlKeyBytesMax {
@@ -168,14 +174,14 @@ type builder struct {
 	failed  bool // the tree is not worth decoding
 }
 
-func (b *builder) fail(n ast.Node, format string, args ...any) *node {
+func (b *builder) fail(n ast.Node, field, format string, args ...any) *node {
 	b.failed = true
-	b.d.add("", lineOf(n), format, args...)
+	b.d.add(field, lineOf(n), format, args...)
 	return nil
 }
 
-// build gives the node of n; nil after a fault.
-func (b *builder) build(n ast.Node, depth int) *node {
+// build gives the node of n, which is the value of field; nil after a fault.
+func (b *builder) build(n ast.Node, depth int, field string) *node {
 	if n == nil {
 		return &node{shape: nothing}
 	}
@@ -183,7 +189,7 @@ func (b *builder) build(n ast.Node, depth int) *node {
 		if b.failed {
 			return nil
 		}
-		return b.fail(n, "the file has more than %d values or is nested too deep", yamlNodesMax)
+		return b.fail(n, field, "the file has more than %d values or is nested too deep", yamlNodesMax)
 	}
 	switch n := n.(type) {
 	case *ast.NullNode:
@@ -197,30 +203,30 @@ func (b *builder) build(n ast.Node, depth int) *node {
 	case *ast.LiteralNode:
 		return &node{shape: text, line: lineOf(n), text: n.Value.Value}
 	case *ast.SequenceNode:
-		return b.list(n, depth)
+		return b.list(n, depth, field)
 	case *ast.MappingNode:
-		return b.mapping(n, n.Values, depth)
+		return b.mapping(n, n.Values, depth, field)
 	case *ast.MappingValueNode:
-		return b.mapping(n, []*ast.MappingValueNode{n}, depth)
+		return b.mapping(n, []*ast.MappingValueNode{n}, depth, field)
 	case *ast.AnchorNode:
-		return b.anchor(n, depth)
+		return b.anchor(n, depth, field)
 	case *ast.AliasNode:
 		name := n.Value.GetToken().Value
 		if target := b.anchors[name]; target != nil {
 			return target
 		}
-		return b.fail(n, "the alias *%s has no anchor &%s before it", name, name)
+		return b.fail(n, field, "the alias *%s has no anchor &%s before it", name, name)
 	case *ast.TagNode:
-		return b.fail(n, "the tag %s is not supported", quoted(n.Start.Value))
+		return b.fail(n, field, "the tag %s is not supported", quoted(n.Start.Value))
 	default:
-		return b.fail(n, "the file cannot be read here")
+		return b.fail(n, field, "the file cannot be read here")
 	}
 }
 
-func (b *builder) list(n *ast.SequenceNode, depth int) *node {
+func (b *builder) list(n *ast.SequenceNode, depth int, field string) *node {
 	out := &node{shape: list, line: lineOf(n)}
-	for _, v := range n.Values {
-		item := b.build(v, depth+1)
+	for i, v := range n.Values {
+		item := b.build(v, depth+1, fmt.Sprintf("%s[%d]", field, i))
 		if item == nil {
 			return nil
 		}
@@ -229,8 +235,8 @@ func (b *builder) list(n *ast.SequenceNode, depth int) *node {
 	return out
 }
 
-func (b *builder) anchor(n *ast.AnchorNode, depth int) *node {
-	value := b.build(n.Value, depth+1)
+func (b *builder) anchor(n *ast.AnchorNode, depth int, field string) *node {
+	value := b.build(n.Value, depth+1, field)
 	if value != nil && n.Name != nil {
 		b.anchors[n.Name.GetToken().Value] = value
 	}
@@ -238,62 +244,63 @@ func (b *builder) anchor(n *ast.AnchorNode, depth int) *node {
 }
 
 // mapping reads the entries in order. What a merge key brings gives way to what is written.
-func (b *builder) mapping(n ast.Node, values []*ast.MappingValueNode, depth int) *node {
+func (b *builder) mapping(n ast.Node, values []*ast.MappingValueNode, depth int, field string) *node {
 	out := &node{shape: mapping, line: lineOf(n)}
 	if len(values) > 0 {
 		out.line = lineOf(values[0].Key)
 	}
-	at := map[string]int{}
+	index := map[string]int{}
 	for _, v := range values {
-		value := b.build(v.Value, depth+1)
+		key, ok := scalarKey(v.Key)
+		if !ok {
+			return b.fail(v.Key, field, "a key must be plain text")
+		}
+		at := strings.TrimPrefix(field+"."+key, ".")
+		value := b.build(v.Value, depth+1, at)
 		if value == nil {
 			return nil
 		}
 		if v.Key.IsMergeKey() {
-			if !b.merge(out, at, v, value) {
+			if !b.merge(out, index, v, value, at) {
 				return nil
 			}
 			continue
-		}
-		key, ok := scalarKey(v.Key)
-		if !ok {
-			return b.fail(v.Key, "a key must be plain text")
 		}
 		e := entry{key: key, line: lineOf(v.Key), value: value}
 		if value.line == 0 {
 			value.line = e.line
 		}
-		if i, taken := at[key]; !taken {
-			at[key] = len(out.fields)
+		if i, taken := index[key]; !taken {
+			index[key] = len(out.fields)
 			out.fields = append(out.fields, e)
 		} else if out.fields[i].merged {
 			out.fields[i] = e
 		} else {
-			b.d.add("", e.line, "the field %s is written twice, first on line %d", quoted(key), out.fields[i].line).Hint("remove one")
+			b.d.add(at, e.line, "the field is written twice, first on line %d", out.fields[i].line).Hint("remove one")
 		}
 	}
 	return out
 }
 
 // merge adds the entries of one mapping, or of each of a list, that out does not have yet.
-func (b *builder) merge(out *node, at map[string]int, v *ast.MappingValueNode, value *node) bool {
+func (b *builder) merge(out *node, index map[string]int, v *ast.MappingValueNode, value *node, field string) bool {
 	sources := []*node{value}
 	if value.shape == list {
 		sources = value.items
 	}
 	for _, src := range sources {
 		if src.shape != mapping {
-			b.fail(v.Key, "<< merges a mapping, not %s", src.shape)
+			b.fail(v.Key, field, "<< merges a mapping, not %s", src.shape)
 			return false
 		}
 		for _, e := range src.fields {
 			if b.nodes++; b.nodes > yamlNodesMax {
-				b.fail(v.Key, "the file has more than %d values once it is merged", yamlNodesMax)
+				b.fail(v.Key, field, "the file has more than %d values once it is merged", yamlNodesMax)
 				return false
 			}
-			if _, taken := at[e.key]; !taken {
+			if _, taken := index[e.key]; !taken {
 				e.merged = true
-				at[e.key] = len(out.fields)
+				index[e.key] = len(out.fields)
 				out.fields = append(out.fields, e)
 			}
 		}
@@ -305,7 +312,7 @@ func scalarKey(key ast.MapKeyNode) (string, bool) {
 	switch k := key.(type) {
 	case *ast.StringNode:
 		return k.Value, true
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode:
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode, *ast.MergeKeyNode:
 		return k.GetToken().Value, true
 	default:
 		return "", false
