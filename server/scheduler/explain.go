@@ -1,0 +1,326 @@
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// holdersShown bounds the jobs that a reason names.
+const holdersShown = 3
+
+// Explain says why a job of the snapshot was not placed. ok is false when the plan knows
+// no such pending job, or placed it. The cost is one look at every node.
+func (p *Plan) Explain(jobID string) (reason Reason, ok bool) {
+	i := slices.IndexFunc(p.jobs, func(j Job) bool { return j.ID == jobID })
+	if i < 0 || p.placed[i] {
+		return Reason{}, false
+	}
+	job := &p.jobs[i]
+	reason = p.explain(job)
+	if h := p.holdOf(jobID); h != nil {
+		reason.Details = append(reason.Details,
+			"it has waited long: its share of "+listed(namesOf(p.room, h), holdersShown)+" is kept free for it")
+	}
+	ahead := 0
+	for j := range i {
+		if !p.placed[j] {
+			ahead++
+		}
+	}
+	if ahead > 0 {
+		reason.Details = append(reason.Details, plural(int64(ahead), "pending job")+" before it in order")
+	}
+	return reason, true
+}
+
+func (p *Plan) holdOf(jobID string) *hold {
+	for i := range p.holds {
+		if p.holds[i].job.ID == jobID {
+			return &p.holds[i]
+		}
+	}
+	return nil
+}
+
+func namesOf(r *room, h *hold) []string {
+	var names []string
+	for _, k := range h.parts {
+		names = append(names, r.spec[k.node].called())
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (n *Node) called() string { return cmp.Or(n.Name, n.ID) }
+
+func (p *Plan) explain(job *Job) Reason {
+	r := p.room
+	if len(r.spec) == 0 {
+		return noNodes()
+	}
+	if reason := newRoom(r.spec, Weights{}, 0, viewRegistered).feasible(job); reason.Cause != CauseNone {
+		return reason
+	}
+	if reason := r.notReady(job); reason.Cause != CauseNone {
+		return reason
+	}
+	for i, g := range r.groups(job) {
+		if r.fitsUpTo(&g.shape, int64(g.count)) < int64(g.count) {
+			return p.short(job, &job.Roles[i], &g)
+		}
+	}
+	return p.fitsButWaits(job)
+}
+
+// fitsButWaits explains a job whose roles all find room, each by itself.
+func (p *Plan) fitsButWaits(job *Job) Reason {
+	if len(p.holds) > 0 && p.holds[0].job.ID != job.ID {
+		h := p.holds[0]
+		return Reason{Cause: CauseBehind,
+			Text:   fmt.Sprintf("is behind %s, which has waited long and for which %s is kept free", h.job.ID, listed(namesOf(p.room, &h), holdersShown)),
+			Remedy: "it starts after that job, or beside it when other nodes have room; a higher priority would put it first"}
+	}
+	if p.Truncated {
+		return Reason{Cause: CauseNextPass, Text: "its turn comes in the next scheduling pass", Remedy: "nothing needs to be done"}
+	}
+	if len(job.Roles) > 1 {
+		return Reason{Cause: CauseFragmented, Text: "each of its roles would fit by itself, but not all of them together", Remedy: "it starts when more is released"}
+	}
+	return Reason{Cause: CausePorts, Text: "no node has room for rank 0 with a free port for the rendezvous", Remedy: "widen the agents' port range"}
+}
+
+// notReady explains a job that would fit if every registered node were ready and every
+// device healthy.
+func (r *room) notReady(job *Job) Reason {
+	empty := newRoom(r.spec, Weights{}, 0, viewEmpty)
+	var away []string
+	sick := 0
+	for i := range r.spec {
+		if n := &r.spec[i]; n.Status != NodeReady {
+			away = append(away, n.called())
+			continue
+		}
+		for j := range r.spec[i].Devices {
+			if !r.spec[i].Devices[j].Available {
+				sick++
+			}
+		}
+	}
+	if len(away) == len(r.spec) {
+		return Reason{Cause: CauseNotReady, Text: "no node is ready: " + listed(away, holdersShown) + silentVerb(len(away)),
+			Remedy: "start the agents again; llmos nodes shows since when they are silent"}
+	}
+	missing := false
+	for _, g := range empty.groups(job) {
+		missing = missing || empty.fitsUpTo(&g.shape, int64(g.count)) < int64(g.count)
+	}
+	switch {
+	case !missing:
+		return Reason{}
+	case len(away) > 0:
+		return Reason{Cause: CauseNotReady, Text: "fits only with nodes that do not answer: " + listed(away, holdersShown) + silentVerb(len(away)),
+			Remedy: "bring these nodes back, or add others"}
+	case sick > 0:
+		return Reason{Cause: CauseNotReady, Text: fmt.Sprintf("fits only with devices that are not healthy: %s of ready nodes take no work", plural(int64(sick), "device")),
+			Remedy: "llmos nodes shows what is wrong with them"}
+	}
+	return Reason{}
+}
+
+func silentVerb(n int) string {
+	if n == 1 {
+		return " is silent"
+	}
+	return " are silent"
+}
+
+// short explains a role that does not find room now though it would on empty nodes.
+func (p *Plan) short(job *Job, role *Role, g *group) Reason {
+	r, s := p.room, &g.shape
+	if s.gpus > 0 {
+		if reason := p.shortOfDevices(role, g); reason.Cause != CauseNone {
+			return reason
+		}
+	}
+	for _, i := range []int{byCPU, byMemory, byPorts} {
+		q := quantities[i]
+		if s.gpus > 0 {
+			if most, short := r.mostBeside(s, g.count, i); short {
+				return Reason{Cause: q.cause,
+					Text:   fmt.Sprintf("%s free, but not enough %s beside: %s %s, the most free there is %s", gpusAre(r.freeDevices(s), role.Task.Model), predicates[i].name, subject(job, role), q.words(q.ask(s)), q.words(most)),
+					Remedy: "ask for less of it, or wait until tasks on these nodes end"}
+			}
+			continue
+		}
+		if r.admitted(s, i) < int64(g.count) {
+			return p.shortOf(i, g)
+		}
+	}
+	return Reason{Cause: CauseFragmented, Text: "enough is free in all, but no node has the CPUs and the memory that it asks together",
+		Remedy: "it starts when more is released on one node"}
+}
+
+// admitted sums what the predicate alone admits on the usable nodes.
+func (r *room) admitted(s *shape, predicate int) int64 {
+	var sum int64
+	for node := range r.nodes {
+		if r.nodes[node].usable {
+			sum += int64(predicates[predicate].admits(r, node, s))
+		}
+	}
+	return sum
+}
+
+// mostBeside says whether the devices and this quantity together admit fewer than count
+// tasks, and how much of it is free on a node with devices for one.
+func (r *room) mostBeside(s *shape, count, predicate int) (most int64, short bool) {
+	var sum int64
+	for node := range r.nodes {
+		if !r.nodes[node].usable {
+			continue
+		}
+		if devices := admitsDevices(r, node, s); devices > 0 {
+			most = max(most, quantities[predicate].free(&r.nodes[node]))
+			sum += int64(min(devices, predicates[predicate].admits(r, node, s)))
+		}
+	}
+	return most, sum < int64(count)
+}
+
+// freeDevices counts the whole devices that suit the shape and are free.
+func (r *room) freeDevices(s *shape) int64 {
+	var free int64
+	for i := range r.devices {
+		if d := &r.devices[i]; d.available && d.isWhole() && d.suits(s) && r.nodes[r.nodeOf(i)].usable {
+			free++
+		}
+	}
+	return free
+}
+
+// nodeOf finds the node of a device.
+func (r *room) nodeOf(device int) int {
+	node, _ := slices.BinarySearchFunc(r.nodes, int32(device), func(n nodeRoom, at int32) int {
+		if n.last <= at {
+			return -1
+		}
+		return 1
+	})
+	return node
+}
+
+func (p *Plan) shortOfDevices(role *Role, g *group) Reason {
+	r, s := p.room, &g.shape
+	if s.share != 0 {
+		return p.shortOfShares(role, g)
+	}
+	free, need := r.freeDevices(s), int64(g.count)*int64(s.gpus)
+	if free < need {
+		return Reason{Cause: CauseCapacity,
+			Text:   fmt.Sprintf("needs %s; %s%s", freeGPUs(need, role.Task.Model), areFree(free), p.heldBy(s, func(h *Holding) int64 { return h.Share })),
+			Remedy: fmt.Sprintf("it starts when %s released; a higher priority would put it before other pending jobs", gpusAre(need-free, role.Task.Model))}
+	}
+	fits := r.admitted(s, byDevices)
+	switch {
+	case fits == 0:
+		return Reason{Cause: CauseFragmented, Text: fmt.Sprintf("%s free but no node has %d together", gpusAre(free, role.Task.Model), s.gpus),
+			Remedy: "it starts when the tasks on one node end, or ask for more tasks with fewer GPUs each"}
+	case fits < int64(g.count):
+		return Reason{Cause: CauseFragmented, Text: fmt.Sprintf("%s free but only %d of the %d tasks find %d together on a node", gpusAre(free, role.Task.Model), fits, g.count, s.gpus),
+			Remedy: "it starts when the tasks on more nodes end, or ask for more tasks with fewer GPUs each"}
+	}
+	return Reason{}
+}
+
+func gpusAre(n int64, model string) string {
+	if n == 1 {
+		return gpus(n, model) + " is"
+	}
+	return gpus(n, model) + " are"
+}
+
+func freeGPUs(n int64, model string) string {
+	if model != "" {
+		return plural(n, "free "+model+" GPU")
+	}
+	return plural(n, "free GPU")
+}
+
+func (p *Plan) shortOfShares(role *Role, g *group) Reason {
+	r, s := p.room, &g.shape
+	fits := r.admitted(s, byDevices)
+	if fits >= int64(g.count) {
+		return Reason{}
+	}
+	each := devicesAsked(role)
+	if s.gpuMemory > 0 {
+		each += " with " + bytes(s.gpuMemory)
+	}
+	text := fmt.Sprintf("needs %s; no device has that much free", each)
+	if g.count > 1 {
+		text = fmt.Sprintf("needs %d times %s; the devices have room for %d", g.count, each, fits)
+	}
+	return Reason{Cause: CauseCapacity, Text: text + p.heldBy(s, func(h *Holding) int64 { return h.Share }),
+		Remedy: "it starts when shares are released; a higher priority would put it before other pending jobs"}
+}
+
+// shortOf explains a task without GPUs.
+func (p *Plan) shortOf(predicate int, g *group) Reason {
+	q, s := quantities[predicate], &g.shape
+	most, total := p.room.extent(q)
+	need := int64(g.count) * q.ask(s)
+	if total < need {
+		return Reason{Cause: CauseCapacity, Text: fmt.Sprintf("needs %s; %s are free%s", q.words(need), q.words(total), p.heldBy(s, q.held)),
+			Remedy: "it starts when enough is released; a higher priority would put it before other pending jobs"}
+	}
+	return Reason{Cause: CauseFragmented, Text: fmt.Sprintf("%s are free in all but too little together: a task asks %s, the most free on one node is %s", q.words(total), q.words(q.ask(s)), q.words(most)),
+		Remedy: "it starts when tasks on one node end, or ask for smaller tasks"}
+}
+
+// heldBy names the jobs that hold most of what the shape waits for, this plan's included.
+func (p *Plan) heldBy(s *shape, amount func(*Holding) int64) string {
+	var all []Holding
+	for node := range p.room.nodes {
+		if !p.room.nodes[node].usable || (s.gpus > 0 && !slices.ContainsFunc(p.room.devicesOf(node), func(d device) bool { return d.suits(s) })) {
+			continue
+		}
+		all = append(all, p.room.spec[node].Holdings...)
+	}
+	for i := range p.jobs {
+		if p.placed[i] {
+			h := Holding{JobID: p.jobs[i].ID}
+			for _, g := range p.room.groups(&p.jobs[i]) {
+				h.CPU += int64(g.count) * g.shape.cpu
+				h.Share += int64(g.count) * g.shape.deviceShare()
+			}
+			all = append(all, h)
+		}
+	}
+	names := mostHolding(all, amount)
+	if len(names) == 0 {
+		return ""
+	}
+	return "; held by " + listed(names, holdersShown)
+}
+
+// mostHolding sums per job and gives the names, the largest holder first.
+func mostHolding(all []Holding, amount func(*Holding) int64) []string {
+	slices.SortStableFunc(all, func(a, b Holding) int { return cmp.Compare(a.JobID, b.JobID) })
+	var sums []Holding
+	for i := range all {
+		h := Holding{JobID: all[i].JobID, CPU: amount(&all[i])}
+		if n := len(sums); n > 0 && sums[n-1].JobID == h.JobID {
+			sums[n-1].CPU += h.CPU
+		} else {
+			sums = append(sums, h)
+		}
+	}
+	sums = slices.DeleteFunc(sums, func(h Holding) bool { return h.CPU <= 0 })
+	slices.SortStableFunc(sums, func(a, b Holding) int { return cmp.Compare(b.CPU, a.CPU) })
+	names := make([]string, len(sums))
+	for i := range sums {
+		names[i] = sums[i].JobID
+	}
+	return names
+}

@@ -1,0 +1,126 @@
+// Package scheduler decides which pending jobs start now, and on which devices. Schedule
+// is a pure function of a Snapshot and a Policy: plain values in, a Plan out, and the same
+// values always give the same plan.
+//
+// It does not know the state tables, the log, time or the agents, commits nothing and
+// remembers nothing between two passes. server/controller makes the snapshot, proposes the
+// plan and lives with its refusal; dry runs, simulations and benchmarks call Schedule alike.
+//
+// A pass goes through the pending jobs by priority and submit order (order.go) and places
+// each gang whole or not at all (gang.go) on the nodes that admit its tasks (filter.go) and
+// lose least by them (score.go). Equal requests share one ranked list of nodes (index.go).
+// A job that does not fit lets later ones pass, until it has waited Policy.HoldAfterMS:
+// then what it needs is kept free for it (hold.go). explain.go says why a job still waits.
+package scheduler
+
+// Policy holds what an operator may change. The zero value of a field means its default.
+type Policy struct {
+	HoldAfterMS int64   // wait in milliseconds after which a blocked job's nodes are held for it; 30,000
+	Holds       int     // blocked jobs that may hold nodes at a time; 1; negative: none
+	GangsMax    int     // jobs placed in one plan; 256
+	TasksMax    int     // tasks placed in one plan, but for a single larger gang; 8,192
+	Weights     Weights // of the placement score; see DefaultWeights
+}
+
+// Defaults of Policy.
+const (
+	HoldAfterMSDefault = 30_000
+	HoldsDefault       = 1
+	GangsMaxDefault    = 256
+	TasksMaxDefault    = 8192
+)
+
+func (p Policy) withDefaults() Policy {
+	if p.HoldAfterMS == 0 {
+		p.HoldAfterMS = HoldAfterMSDefault
+	}
+	if p.Holds == 0 {
+		p.Holds = HoldsDefault
+	}
+	if p.GangsMax <= 0 {
+		p.GangsMax = GangsMaxDefault
+	}
+	if p.TasksMax <= 0 {
+		p.TasksMax = TasksMaxDefault
+	}
+	if p.Weights == (Weights{}) {
+		p.Weights = DefaultWeights()
+	}
+	return p
+}
+
+// Plan is the outcome of one pass. It is immutable, and Explain may be called from any
+// goroutine. It keeps the snapshot it was made from.
+type Plan struct {
+	Placements []Placement // in the order in which they must be applied
+	Waiting    []Waiting   // every other pending job, in scheduling order
+	Truncated  bool        // a bound of the policy ended the pass; another one would place more
+
+	policy Policy
+	jobs   []Job // in scheduling order
+	room   *room // what is free after the placements, holds aside
+	holds  []hold
+	placed map[int]bool // by index in jobs
+}
+
+// Placement places one job's gang.
+type Placement struct {
+	JobID string
+	Tasks []TaskPlacement // by rank
+}
+
+// TaskPlacement places one task.
+type TaskPlacement struct {
+	NodeID  string
+	Devices []Grant
+	Ports   []int32 // the rendezvous port first when the task holds it
+}
+
+// Grant is a device, or a share of one, given to a task.
+type Grant struct {
+	DeviceID string
+	Share    int32 // of 1,000
+	Memory   int64 // bytes
+}
+
+// Waiting is a job that was not placed.
+type Waiting struct {
+	JobID string
+	Held  []string // IDs of the nodes on which something is kept free for it
+}
+
+// Schedule places what it can of the pending jobs. It modifies nothing of the snapshot,
+// and the plan keeps references to it.
+func Schedule(s Snapshot, policy Policy) *Plan {
+	policy = policy.withDefaults()
+	p := newPass(s, policy)
+	plan := &Plan{policy: policy, jobs: p.jobs, room: p.now.room, placed: map[int]bool{}}
+	tasks := 0
+	for i := range p.jobs {
+		job := &p.jobs[i]
+		if len(plan.Placements) >= policy.GangsMax || (tasks > 0 && tasks+job.world() > policy.TasksMax) {
+			plan.Truncated = true
+			plan.Waiting = append(plan.Waiting, Waiting{JobID: job.ID})
+			continue
+		}
+		if placed, ok := p.place(job); ok {
+			plan.placed[i] = true
+			plan.Placements = append(plan.Placements, Placement{JobID: job.ID, Tasks: placed})
+			tasks += len(placed)
+			continue
+		}
+		w := Waiting{JobID: job.ID}
+		if len(plan.holds) < policy.Holds && job.WaitedMS >= policy.HoldAfterMS {
+			if h, ok := p.hold(job); ok {
+				plan.holds = append(plan.holds, h)
+				w.Held = h.nodeIDs(p.now.room)
+			}
+		}
+		plan.Waiting = append(plan.Waiting, w)
+	}
+	for i := range plan.holds {
+		plan.holds[i].lift(p.now.room)
+	}
+	p.now.room.drop()
+	return plan
+}
