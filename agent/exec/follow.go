@@ -1,0 +1,109 @@
+package exec
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// obey takes an order of an agent. One that comes before the task runs waits for follow.
+func (s *shim) obey(o order) {
+	target := s.stop
+	if o.Op == opKill {
+		target = s.kill
+	}
+	select {
+	case target <- struct{}{}:
+	default: // the same order waits already
+	}
+}
+
+// outcome is what follow saw.
+type outcome struct {
+	asked    bool // the task was told to stop before its first process ended
+	leftover bool // something outlived the first process
+}
+
+// follow waits until the whole tree has gone. It passes on the stop signal, kills when the
+// grace is over, and kills what the first process leaves behind. Nothing here waits for
+// an agent: an order once taken is carried out whatever becomes of it.
+func (s *shim) follow() (o outcome) {
+	const retryMin, retryMax = 2 * time.Millisecond, time.Second
+	var again, deadline <-chan time.Time
+	ended, killing, retry := false, false, retryMin
+	for {
+		nowEnded, empty := s.tree.reap()
+		if empty {
+			return o
+		}
+		if nowEnded && !ended {
+			ended, killing, o.leftover = true, true, true
+		}
+		if killing {
+			s.tree.kill()
+			again = time.After(retry)
+			retry = min(2*retry, retryMax)
+		}
+		select {
+		case <-s.children:
+		case <-again:
+		case <-deadline:
+			killing = true
+		case <-s.stop:
+			o.asked = o.asked || !ended
+			if deadline == nil {
+				s.tree.signal(stopSignal(s.spec.StopSignal))
+				deadline = time.After(grace(s.spec))
+			}
+		case <-s.kill:
+			o.asked = o.asked || !ended
+			killing = true
+		}
+	}
+}
+
+// grace is the time between the stop signal and the kill.
+func grace(spec Spec) time.Duration {
+	if spec.GraceMS <= 0 {
+		return DefaultGrace
+	}
+	return time.Duration(spec.GraceMS) * time.Millisecond
+}
+
+// ending drains the log and makes the record of the end.
+func (s *shim) ending(id Identity, o outcome) Exit {
+	e := Exit{StartedMS: id.StartedMS, EndedMS: s.now().UnixMilli(), LeftoverTree: o.leftover}
+	s.endLog()
+	e.LogDropped = s.log.dropped.Load()
+	status := s.tree.status
+	if status.Signaled() {
+		e.Signal = int(status.Signal())
+		e.Code = 128 + e.Signal
+		e.Reason = fmt.Sprintf("ended by signal %s", unix.SignalName(status.Signal()))
+	} else {
+		e.Code = status.ExitStatus()
+		e.Reason = fmt.Sprintf("exit %d", e.Code)
+	}
+	switch {
+	case o.asked:
+		e.State = Stopped
+	case e.Code == 0:
+		e.State, e.Reason = Succeeded, ""
+	default:
+		e.State = Failed
+		if s.forker.group.oomKills() > 0 {
+			e.Reason = fmt.Sprintf("used more memory than the %s it asked for, and the kernel killed it (%s)", bytesText(s.spec.MemoryBytes), e.Reason)
+		}
+	}
+	return e
+}
+
+// bytesText writes a size as people do.
+func bytesText(n int64) string {
+	const mib = 1 << 20
+	if n >= 1<<30 {
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	}
+	return fmt.Sprintf("%.0f MiB", float64(n)/mib)
+}
