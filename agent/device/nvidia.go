@@ -1,0 +1,129 @@
+package device
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	pb "llmos/proto/llmos/v1"
+)
+
+const (
+	answerTimeout  = 10 * time.Second // the child's first answer loads the driver, which can take seconds
+	absentRetry    = 30 * time.Second // between looks for a driver that was not there
+	restartMin     = time.Second      // before the first restart of a child that failed
+	restartMax     = 60 * time.Second
+	childVerb      = "nvml-probe"
+	childStderrMax = 4 << 10 // bytes of the child's last words that are kept
+)
+
+// nvidia asks a child process, which alone calls NVML. See the package comment for why.
+type nvidia struct {
+	command []string // argv of the child
+	env     []string
+	log     *slog.Logger
+	now     func() time.Time
+
+	answerTimeout, absentRetry, restartMin time.Duration
+
+	child    *child
+	next     uint64    // ID of the next question
+	notUntil time.Time // no child is started before; zero: at once
+	backoff  time.Duration
+	absent   bool // the last child found no driver
+	found    bool // devices were found once: from then on an absent driver is a failure
+	last     error
+}
+
+// NVIDIA makes a prober of the GPUs that NVML knows. self is the path of the llmos program,
+// which is run as `<self> nvml-probe`. A host without the driver has no devices, which is
+// not an error; the driver is looked for again every 30 s. A child that crashes, hangs past
+// its deadline or answers nonsense is killed and started again after a growing pause, and
+// the probe fails meanwhile.
+func NVIDIA(self string, log *slog.Logger) Prober {
+	return newNVIDIA([]string{self, childVerb}, childEnv(), log)
+}
+
+func newNVIDIA(command, env []string, log *slog.Logger) *nvidia {
+	return &nvidia{command: command, env: env, log: log, now: time.Now,
+		answerTimeout: answerTimeout, absentRetry: absentRetry, restartMin: restartMin}
+}
+
+// Name is "nvml".
+func (n *nvidia) Name() string { return "nvml" }
+
+// Probe asks the child once.
+func (n *nvidia) Probe(ctx context.Context) ([]*pb.Device, error) {
+	if wait := n.notUntil.Sub(n.now()); n.child == nil && wait > 0 {
+		if n.absent && !n.found {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("waits %v before it starts the NVML child again: %w", wait.Round(time.Second), n.last)
+	}
+	a, err := n.ask(ctx)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		n.stopChild() // its answer would come late and be taken for the next one's
+		return nil, err
+	}
+	if err != nil {
+		return nil, n.failed(err)
+	}
+	if a.Absent {
+		// A new process is needed to find a driver that comes later: the loader remembers.
+		n.stopChild()
+		n.absent, n.notUntil = true, n.now().Add(n.absentRetry)
+		n.last = errors.New("the NVIDIA driver is not there any more")
+		if n.found {
+			return nil, n.last
+		}
+		return nil, nil
+	}
+	if n.absent || !n.found {
+		n.log.Info("NVML answers", "driver", a.Driver, "devices", len(a.Devices))
+	}
+	n.absent, n.backoff = false, 0
+	n.found = n.found || len(a.Devices) > 0
+	return a.devices(), nil
+}
+
+// ask starts the child when there is none, asks, and checks the answer.
+func (n *nvidia) ask(ctx context.Context) (answer, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, n.answerTimeout, fmt.Errorf("the NVML child did not answer within %v", n.answerTimeout))
+	defer cancel()
+	if n.child == nil {
+		c, err := startChild(n.command, n.env)
+		if err != nil {
+			return answer{}, err
+		}
+		n.child = c
+	}
+	n.next++
+	a, err := n.child.ask(ctx, question{ID: n.next})
+	if err != nil {
+		return answer{}, err
+	}
+	if err := a.check(n.next); err != nil {
+		return answer{}, fmt.Errorf("the NVML child answered nonsense: %w", err)
+	}
+	if a.Error != "" {
+		return answer{}, fmt.Errorf("NVML: %s", a.Error)
+	}
+	return a, nil
+}
+
+// failed ends the child and sets the pause before the next one.
+func (n *nvidia) failed(err error) error {
+	n.stopChild()
+	n.backoff = min(max(2*n.backoff, n.restartMin), restartMax)
+	n.notUntil, n.absent, n.last = n.now().Add(n.backoff), false, err
+	return err
+}
+
+func (n *nvidia) stopChild() {
+	if n.child != nil {
+		n.child.kill()
+		n.child = nil
+	}
+}
