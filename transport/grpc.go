@@ -94,9 +94,7 @@ func clientOptions() []grpc.DialOption {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MessageBytesMax), grpc.MaxCallSendMsgSize(MessageBytesMax)),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: connectTimeout, Backoff: backoff.Config{
 			BaseDelay: reconnectMin, MaxDelay: reconnectMax, Multiplier: reconnectFactor, Jitter: reconnectJitter}}),
-		// The members' own addresses are dialled as they are: no proxy, no service
-		// configuration, no idle mode that would end keepalive.
-		grpc.WithNoProxy(),
+		// No service configuration from names, and no idle mode that would end keepalive.
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(0),
 	}

@@ -107,7 +107,7 @@ func (j *joiner) run(ctx context.Context) (*Joined, error) {
 			return joined, nil
 		}
 		all.merge(errs)
-		if errs.final != nil || (errs.answer == nil && round == joinDialRounds) {
+		if all.final != nil || (all.answer == nil && round >= joinDialRounds) {
 			return nil, all.fault(j)
 		}
 		select {

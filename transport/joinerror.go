@@ -59,7 +59,7 @@ func handshakeFailed(err error) bool {
 	return errors.As(err, &h) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
 }
 
-// merge puts the errors of a later pass in front of the earlier ones.
+// merge takes over what a later pass found; a pass that had no time found nothing.
 func (e *joinErrors) merge(later joinErrors) {
 	e.final = later.final
 	if later.answer != nil {
@@ -68,7 +68,9 @@ func (e *joinErrors) merge(later joinErrors) {
 	if later.pin != "" {
 		e.pin = later.pin
 	}
-	e.silent, e.refused = later.silent, later.refused
+	if len(later.silent)+len(later.refused) > 0 {
+		e.silent, e.refused = later.silent, later.refused
+	}
 }
 
 // fault gives the one sentence that says most.
@@ -87,7 +89,14 @@ func (e *joinErrors) fault(j *joiner) error {
 		return fault.New(pb.ErrorKind_ERROR_KIND_DENIED, "join cluster %s: cannot verify the server at %s", cluster, strings.Join(e.refused, ", ")).
 			Hint("check that the address is an llmos server's and that the clocks agree; the token's secret was not sent")
 	default:
-		return fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "join cluster %s: nobody answers at %s", cluster, strings.Join(e.silent, ", ")).
+		return fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "join cluster %s: nobody answers at %s", cluster, e.asked(j)).
 			Hint("check the addresses, that a server runs there, and that no firewall is between")
 	}
+}
+
+func (e *joinErrors) asked(j *joiner) string {
+	if len(e.silent) == 0 {
+		return strings.Join(j.req.Addrs, ", ")
+	}
+	return strings.Join(e.silent, ", ")
 }

@@ -194,33 +194,48 @@ func (p *Port) admit(raw *net.TCPConn) {
 
 func (p *Port) handshake(raw *net.TCPConn, from string) {
 	defer p.serving.Done()
+	defer func() {
+		p.mu.Lock()
+		p.handshakes--
+		if p.byAddress[from]--; p.byAddress[from] == 0 {
+			delete(p.byAddress, from)
+		}
+		p.mu.Unlock()
+	}()
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
 	defer cancel()
 	conn := tls.Server(raw, p.config.Load())
-	err := conn.HandshakeContext(ctx)
-	p.mu.Lock()
-	p.handshakes--
-	if p.byAddress[from]--; p.byAddress[from] == 0 {
-		delete(p.byAddress, from)
-	}
-	p.mu.Unlock()
-	if err == nil {
-		err = p.route(conn, raw)
-	}
-	if err != nil {
+	if err := conn.HandshakeContext(ctx); err != nil {
+		linger(raw, err)
 		_ = raw.Close()
 		p.forget(raw)
+		p.refuse(raw, err)
+		return
+	}
+	c := newConn(conn)
+	c.onClose = func() { p.forget(raw) }
+	if err := p.route(c, raw); err != nil {
+		_ = c.Close()
 		p.refuse(raw, err)
 	}
 }
 
-// route hands a connection to the listener of its protocol.
-func (p *Port) route(conn *tls.Conn, raw net.Conn) error {
-	c := newConn(conn)
-	c.onClose = func() { p.forget(raw) }
+// linger lets the alert that says why a handshake failed reach the client: closing a
+// socket with unread data resets the connection and takes the alert with it.
+func linger(raw *net.TCPConn, err error) {
+	if hungUp(err) || errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	_ = raw.CloseWrite()
+	_ = raw.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, raw, lingerBytesMax)
+}
+
+// route hands a connection to the listener of its protocol; on an error the caller closes it.
+func (p *Port) route(c *Conn, raw net.Conn) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	alpn := conn.ConnectionState().NegotiatedProtocol
+	alpn := c.ConnectionState().NegotiatedProtocol
 	l, ok := p.listeners[alpn]
 	if !ok {
 		return fmt.Errorf("%s is not served here", alpn)
@@ -289,13 +304,17 @@ func (p *Port) Close() error {
 
 // refuse logs why a connection was not admitted; a peer that just hung up is no news.
 func (p *Port) refuse(raw net.Conn, err error) {
-	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) {
+	if hungUp(err) {
 		p.log.Debug("connection ended before its handshake", "from", raw.RemoteAddr(), "error", err)
 		return
 	}
 	if held, ok := p.refused.next(time.Now()); ok {
 		p.log.Warn("connection refused", "from", raw.RemoteAddr(), "error", err, "more", held)
 	}
+}
+
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET)
 }
 
 func remoteIP(c net.Conn) string {

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -39,13 +40,14 @@ type renewer struct {
 	retryMin time.Duration
 	now      func() time.Time
 	jitter   float64 // 0 to 1
+	unsaved  bool    // the certificate in use is newer than the one on disk
 }
 
 func (r *renewer) run(ctx context.Context) {
 	pause := r.retryMin
 	for {
 		wait := renewAt(r.creds.NotBefore(), r.creds.NotAfter(), r.jitter).Sub(r.now())
-		if wait <= 0 {
+		if wait <= 0 || r.unsaved {
 			if err := r.once(ctx); err != nil {
 				r.failed(ctx, err, pause)
 				wait, pause = pause, min(2*pause, renewRetryMax)
@@ -75,6 +77,20 @@ func (r *renewer) failed(ctx context.Context, err error, pause time.Duration) {
 }
 
 func (r *renewer) once(ctx context.Context) error {
+	if !r.unsaved {
+		if err := r.replace(ctx); err != nil {
+			return err
+		}
+	}
+	r.unsaved = true
+	if err := r.save(); err != nil {
+		return fmt.Errorf("save the renewed certificate: %w", err)
+	}
+	r.unsaved = false
+	return nil
+}
+
+func (r *renewer) replace(ctx context.Context) error {
 	csr, err := r.creds.CSR()
 	if err != nil {
 		return err
@@ -83,12 +99,9 @@ func (r *renewer) once(ctx context.Context) error {
 	defer cancel()
 	der, err := r.renew(ctx, csr)
 	if err != nil {
-		return err
+		return fmt.Errorf("ask for a new certificate: %w", err)
 	}
-	if err := r.creds.Replace(der); err != nil {
-		return err
-	}
-	return r.save()
+	return r.creds.Replace(der)
 }
 
 // renewAt gives when a certificate is to be renewed; jitter from 0 to 1 spreads members.

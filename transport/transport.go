@@ -26,14 +26,16 @@ const (
 
 // Limits of a port. All but connectionsMax hold before anything is known about the peer.
 const (
-	handshakeTimeout        = 5 * time.Second  // for one TLS handshake, either end
-	handshakesMax           = 256              // handshakes in progress on one port
-	handshakesPerAddressMax = 128              // of them, from one remote IP address
-	acceptQueueMax          = 256              // connections that wait for one protocol's Accept
-	connectionsMax          = 16384            // open connections of one port
-	anonymousMax            = 64               // open connections without a certificate
-	anonymousLife           = 30 * time.Second // after which such a connection is closed
-	anonymousBytesMax       = 256 << 10        // bytes read from such a connection
+	handshakeTimeout        = 5 * time.Second        // for one TLS handshake, either end
+	handshakesMax           = 256                    // handshakes in progress on one port
+	handshakesPerAddressMax = 128                    // of them, from one remote IP address
+	acceptQueueMax          = 256                    // connections that wait for one protocol's Accept
+	connectionsMax          = 16384                  // open connections of one port
+	anonymousMax            = 64                     // open connections without a certificate
+	anonymousLife           = 30 * time.Second       // after which such a connection is closed
+	anonymousBytesMax       = 256 << 10              // bytes read from such a connection
+	lingerTime              = 500 * time.Millisecond // for a refused client to read why
+	lingerBytesMax          = 64 << 10
 	acceptDelayMin          = 5 * time.Millisecond
 	acceptDelayMax          = time.Second // pause after accept errors, such as too many open files
 	bindAttempts            = 20          // tries to find a number that is free for TCP and UDP
