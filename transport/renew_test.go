@@ -9,7 +9,6 @@ import (
 	"llmos/transport"
 )
 
-
 func TestRenewAt(t *testing.T) {
 	from := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	to := from.Add(100 * time.Hour)

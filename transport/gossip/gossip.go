@@ -91,6 +91,8 @@ type Gossip struct {
 	wire    *wire
 	events  *events
 
+	ending sync.Mutex // held by Leave and Close, which memberlist wants one after the other
+
 	mu     sync.Mutex // guards what follows
 	meta   wireMeta
 	closed bool
@@ -161,14 +163,21 @@ func (c Config) memberlist(g *Gossip) *memberlist.Config {
 // Join contacts members at the addresses (host:port) and gives how many answered; the
 // error is nil when any did.
 func (g *Gossip) Join(addrs []string) (int, error) {
-	n, err := g.list.Join(addrs)
+	if len(addrs) == 0 {
+		return 0, errors.New("join gossip: no address is given")
+	}
+	// Names are looked up here: memberlist would first ask the name server over TCP.
+	var ips []string
+	var errs []error
+	for _, addr := range addrs {
+		found, err := lookup(addr)
+		ips, errs = append(ips, found...), append(errs, err)
+	}
+	n, err := g.list.Join(ips)
 	if n > 0 {
 		return n, nil
 	}
-	if err != nil {
-		return 0, fmt.Errorf("join gossip: %w", err)
-	}
-	return 0, errors.New("join gossip: no address is given")
+	return 0, fmt.Errorf("join gossip: %w", errors.Join(append(errs, err)...))
 }
 
 // Members gives the live members in order of ID, this one among them.
@@ -213,6 +222,8 @@ func (g *Gossip) announce(next wireMeta, timeout time.Duration) error {
 // Leave tells the others that this member goes, so that they need not suspect it, and
 // waits at most timeout for the word to be sent. Close follows.
 func (g *Gossip) Leave(timeout time.Duration) error {
+	g.ending.Lock()
+	defer g.ending.Unlock()
 	g.mu.Lock()
 	next, closed := g.meta, g.closed
 	g.mu.Unlock()
@@ -229,9 +240,11 @@ func (g *Gossip) Leave(timeout time.Duration) error {
 	return nil
 }
 
-// Close ends gossip without a word; the port stays open. It is safe to call again, but
-// not at the same time as Leave.
+// Close ends gossip without a word, after a Leave in progress; the port stays open. It is
+// safe to call again.
 func (g *Gossip) Close() error {
+	g.ending.Lock()
+	defer g.ending.Unlock()
 	g.mu.Lock()
 	closed := g.closed
 	g.closed = true

@@ -21,7 +21,7 @@ const (
 	packetReadMax  = 64 << 10         // bytes of one received UDP packet
 	readPauseMax   = time.Second      // pause after an error of the socket
 	readPauseMin   = time.Millisecond // first such pause
-	resolveTimeout = 2 * time.Second  // to look up the advertised host name
+	resolveTimeout = 2 * time.Second  // to look up a host name
 )
 
 // wire is memberlist's transport over a Port.
@@ -147,13 +147,34 @@ func advertiseIP(host string, bound net.IP) (net.IP, error) {
 		}
 		return ip, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
-	defer cancel()
-	ips, err := net.DefaultResolver.LookupIP(ctx, "ip", host)
+	ips, err := resolve(host)
 	if err != nil {
 		return nil, fmt.Errorf("advertise %q: %w", host, err)
 	}
 	return ips[0], nil
+}
+
+func resolve(host string) ([]net.IP, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	defer cancel()
+	return net.DefaultResolver.LookupIP(ctx, "ip", host)
+}
+
+// lookup turns host:port into IP:port, one for each of the host's addresses.
+func lookup(addr string) ([]string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", addr, err)
+	}
+	ips, err := resolve(host)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", addr, err)
+	}
+	out := make([]string, 0, len(ips))
+	for _, ip := range ips {
+		out = append(out, net.JoinHostPort(ip.String(), port))
+	}
+	return out, nil
 }
 
 // hostIP gives this host's first address that others may reach, or loopback when there is none.
