@@ -89,12 +89,18 @@ func (c *Client) snapshot() []*server {
 	return slices.Clone(c.servers)
 }
 
-// connOf gives the server's connection, dialling it at the first call.
+// connOf gives the server's connection, dialling it at the first call and after it has
+// failed: gRPC paces its own tries, which would keep a server that has come back unused,
+// and does not say when the next one has failed. The client's backoff paces them instead.
 func (c *Client) connOf(s *server) (*grpc.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "this client has been closed")
+	}
+	if s.conn != nil && s.conn.GetState() == connectivity.TransientFailure {
+		s.conn.Close() // no call is in flight on it
+		s.conn = nil
 	}
 	if s.conn == nil {
 		conn, err := c.dial(s.addr)
@@ -109,33 +115,28 @@ func (c *Client) connOf(s *server) (*grpc.ClientConn, error) {
 // reach gives a connection to the server that is ready for calls, or says why there is
 // none; an error here means that nothing was sent.
 func (c *Client) reach(ctx context.Context, s *server) (*grpc.ClientConn, error) {
-	conn, err := c.connOf(s)
-	if err != nil {
-		return nil, err
-	}
-	if conn.GetState() == connectivity.Ready {
-		return conn, nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, c.tune.connect)
 	defer cancel()
-	// The client's own backoff paces the tries; that of the connection would keep a
-	// server that has come back unused for up to two minutes.
-	conn.ResetConnectBackoff()
-	conn.Connect()
-	tried := false
-	for state := conn.GetState(); ; state = conn.GetState() {
-		switch {
-		case state == connectivity.Ready:
-			return conn, nil
-		case state == connectivity.TransientFailure && tried:
-			return nil, refusal(ctx, s.addr, conn)
-		case state == connectivity.Idle:
-			conn.Connect()
-		case state == connectivity.Connecting:
-			tried = true
+	for {
+		conn, err := c.connOf(s)
+		if err != nil {
+			return nil, err
 		}
-		if !conn.WaitForStateChange(ctx, state) {
-			return nil, unreachable(s.addr, fmt.Errorf("no answer within %v", c.tune.connect))
+		for state := conn.GetState(); state != connectivity.Shutdown; state = conn.GetState() {
+			switch state {
+			case connectivity.Ready:
+				return conn, nil
+			case connectivity.TransientFailure:
+				return nil, refusal(ctx, s.addr, conn)
+			case connectivity.Idle:
+				conn.Connect()
+			}
+			if !conn.WaitForStateChange(ctx, state) {
+				return nil, unreachable(s.addr, fmt.Errorf("no connection within %v", c.tune.connect))
+			}
+		}
+		if ctx.Err() != nil { // another call has replaced the connection, again and again
+			return nil, unreachable(s.addr, ctx.Err())
 		}
 	}
 }
@@ -167,7 +168,7 @@ func certificateTrouble(reason string) bool {
 	if strings.Contains(reason, "remote error: tls") {
 		return true
 	}
-	if !strings.Contains(reason, "authentication handshake failed") {
+	if !strings.Contains(reason, "handshake") {
 		return false
 	}
 	for _, cut := range []string{"EOF", "reset", "broken pipe", "timeout", "deadline", "canceled", "closed"} {

@@ -122,7 +122,7 @@ func authorise(method string, c call) error {
 	case listed && slices.Contains(r.roles, c.caller.Role):
 		return nil
 	}
-	return denied("%s %s may not call %s", roleName(c.caller.Role), c.caller.MemberID, method)
+	return denied("%s %s may not call %s", transport.RoleName(c.caller.Role), c.caller.MemberID, method)
 }
 
 func denied(format string, args ...any) *fault.Error {

@@ -171,31 +171,16 @@ func callerString(c call) string {
 	if !c.known {
 		return nobody
 	}
-	return roleName(c.caller.Role) + "/" + c.caller.MemberID
+	return transport.RoleName(c.caller.Role) + "/" + c.caller.MemberID
 }
 
 // parseCaller reads what callerString wrote.
 func parseCaller(s, clusterID string) (transport.Identity, error) {
-	role, member, ok := strings.Cut(s, "/")
-	if ok && member != "" {
-		for _, r := range members {
-			if roleName(r) == role {
-				return transport.Identity{ClusterID: clusterID, Role: r, MemberID: member}, nil
-			}
-		}
+	word, member, _ := strings.Cut(s, "/")
+	role, err := transport.ParseRole(word)
+	id := transport.Identity{ClusterID: clusterID, Role: role, MemberID: member}
+	if err = errors.Join(err, id.Validate()); err != nil {
+		return transport.Identity{}, denied("a server forwarded a call for %q, which names no caller", s)
 	}
-	return transport.Identity{}, denied("a server forwarded a call for %q, which names no caller", s)
-}
-
-// roleName is the word for a role, as in certificates.
-func roleName(r pb.MemberRole) string {
-	switch r {
-	case pb.MemberRole_MEMBER_ROLE_SERVER:
-		return "server"
-	case pb.MemberRole_MEMBER_ROLE_AGENT:
-		return "agent"
-	case pb.MemberRole_MEMBER_ROLE_USER:
-		return "user"
-	}
-	return "unknown"
+	return id, nil
 }

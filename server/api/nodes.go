@@ -1,0 +1,167 @@
+package api
+
+import (
+	"context"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"llmos/fsm/state"
+	"llmos/proto/fault"
+	pb "llmos/proto/llmos/v1"
+	"llmos/transport"
+)
+
+const (
+	tokenLifeDefault = time.Hour
+	tokenLifeMost    = 30 * 24 * time.Hour
+)
+
+// ListNodes gives every registered node with its page of the ledger.
+func (s *cluster) ListNodes(ctx context.Context, req *pb.ListNodesRequest) (*pb.ListNodesResponse, error) {
+	st, err := s.state(ctx, req.GetStale())
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.ListNodesResponse{Index: st.Index()}
+	for n := range st.Nodes() {
+		v := &pb.NodeView{Node: n, Account: st.Account(n.Id)}
+		for range st.NodeTasks(n.Id) {
+			v.Tasks++
+		}
+		resp.Nodes = append(resp.Nodes, v)
+	}
+	return resp, nil
+}
+
+// RemoveNode forgets a node, named by ID or name, that holds no live task.
+func (s *cluster) RemoveNode(ctx context.Context, req *pb.RemoveNodeRequest) (*pb.RemoveNodeResponse, error) {
+	if err := checkName("node_id", req.GetNodeId(), nameMax); err != nil {
+		return nil, err
+	}
+	st, err := s.b.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	node := st.Node(req.GetNodeId())
+	if node == nil {
+		node = st.NodeByName(req.GetNodeId())
+	}
+	if node == nil {
+		return nil, fault.New(pb.ErrorKind_ERROR_KIND_NOT_FOUND, "there is no node %q", req.GetNodeId()).Hint("llmos nodes lists them")
+	}
+	_, err = s.propose(ctx, &pb.Command{Op: &pb.Command_RemoveNode{RemoveNode: &pb.RemoveNode{NodeId: node.Id}}})
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("node removed", "node", node.Id, "name", node.Name, "user", userOf(ctx))
+	return &pb.RemoveNodeResponse{}, nil
+}
+
+// GetStatus sums the cluster up: Raft's part from the server, the rest from the state.
+func (s *cluster) GetStatus(ctx context.Context, req *pb.GetStatusRequest) (*pb.ClusterStatus, error) {
+	st, err := s.state(ctx, req.GetLocal())
+	if err != nil {
+		return nil, err
+	}
+	status := s.b.ClusterStatus(ctx, req.GetLocal())
+	if status == nil {
+		status = &pb.ClusterStatus{}
+	}
+	if status.ServerId == "" {
+		status.ServerId = s.b.ServerID()
+	}
+	if status.ClusterId == "" {
+		status.ClusterId = s.b.ClusterID()
+	}
+	if status.Version == "" {
+		status.Version = buildVersion()
+	}
+	if meta := st.Cluster(); meta != nil && status.Name == "" {
+		status.Name = meta.Name
+	}
+	hash := st.Hash()
+	status.StateHash, status.StateIndex = hash[:], st.Index()
+	status.InvariantFault = s.checks.check(st)
+	count(st, status)
+	return status, nil
+}
+
+// count fills the numbers of nodes, devices and jobs.
+func count(st *state.State, status *pb.ClusterStatus) {
+	for n := range st.Nodes() {
+		status.NodesTotal++
+		if n.State == pb.NodeState_NODE_STATE_READY {
+			status.NodesReady++
+		}
+	}
+	for a := range st.Accounts() {
+		for _, d := range a.Devices {
+			status.DevicesTotal++
+			if a.Available && d.Available && d.ShareAllocated == 0 {
+				status.DevicesFree++
+			}
+		}
+	}
+	for job := range st.UnfinishedJobs() {
+		if job.State == pb.JobState_JOB_STATE_PENDING {
+			status.JobsPending++
+		} else {
+			status.JobsRunning++
+		}
+	}
+}
+
+// checker remembers the invariant check of the newest state that was checked: a check
+// walks every record, and status is asked for often.
+type checker struct {
+	mu     sync.Mutex
+	last   *state.State
+	result string
+}
+
+func (c *checker) check(st *state.State) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last != st {
+		c.last, c.result = st, ""
+		if err := state.Check(st); err != nil {
+			c.result = err.Error()
+		}
+	}
+	return c.result
+}
+
+// buildVersion is what the build recorded of this program.
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// CreateJoinToken makes a token that admits one member once. The cluster keeps only the
+// hash of its secret.
+func (s *cluster) CreateJoinToken(ctx context.Context, req *pb.CreateJoinTokenRequest) (*pb.CreateJoinTokenResponse, error) {
+	role, err := transport.ParseRole(transport.RoleName(req.GetRole()))
+	if err != nil {
+		return nil, fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "a token is for a server, an agent or a user").At("role", 0)
+	}
+	life := time.Duration(req.GetTtlMs()) * time.Millisecond
+	if req.GetTtlMs() == 0 {
+		life = tokenLifeDefault
+	}
+	if req.GetTtlMs() < 0 || req.GetTtlMs() > tokenLifeMost.Milliseconds() {
+		return nil, fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "a token lives for at most %v", tokenLifeMost).At("ttl_ms", 0)
+	}
+	shown, record, err := s.b.NewJoinToken(role, life)
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.propose(ctx, &pb.Command{Op: &pb.Command_CreateToken{CreateToken: &pb.CreateToken{Token: record}}})
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("join token made", "token", record.Id, "role", transport.RoleName(role), "user", userOf(ctx), "life", life)
+	return &pb.CreateJoinTokenResponse{Token: shown, ExpiresMs: record.ExpiresMs}, nil
+}
