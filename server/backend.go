@@ -1,0 +1,165 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"llmos/fsm/state"
+	"llmos/proto/fault"
+	pb "llmos/proto/llmos/v1"
+	"llmos/server/controller"
+	"llmos/transport"
+)
+
+// tenureWait bounds the wait for a new leader's barrier before a call is refused.
+const tenureWait = 2 * time.Second
+
+// Propose replicates the commands as part of one entry; see proposer.Propose.
+func (s *Server) Propose(ctx context.Context, cmds ...*pb.Command) ([]*pb.Result, error) {
+	if err := s.awaitTenure(ctx); err != nil {
+		return nil, err
+	}
+	return s.proposer.Propose(ctx, cmds...)
+}
+
+// Read gives a linearizable state; see reader.
+func (s *Server) Read(ctx context.Context) (*state.State, error) {
+	if err := s.awaitTenure(ctx); err != nil {
+		return nil, err
+	}
+	return s.reads.Read(ctx)
+}
+
+// awaitTenure waits out the short time between winning an election and being ready.
+func (s *Server) awaitTenure(ctx context.Context) error {
+	if s.tenure.Load() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, tenureWait)
+	defer cancel()
+	for s.raft.IsLeader() {
+		if s.tenure.Load() != nil {
+			return nil
+		}
+		if !pause(ctx, readyPoll) {
+			return fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "server %s has just become the leader and is not ready", s.ServerID()).
+				Hint("nothing was done; try again in a moment")
+		}
+	}
+	return s.notLeader()
+}
+
+// Stale gives this server's own state, which may lag.
+func (s *Server) Stale() *state.State { return s.fsm.State() }
+
+// Changed gives a channel that is closed at the next state.
+func (s *Server) Changed() <-chan struct{} { return s.fsm.Changed() }
+
+// Leader names the leader as this server knows it; isMe once this server is ready to serve as it.
+func (s *Server) Leader() (id, addr string, isMe bool) {
+	id, addr = s.raft.Leader()
+	if id == s.ServerID() {
+		return id, addr, s.tenure.Load() != nil && s.raft.IsLeader()
+	}
+	if now, ok := s.members.Locate(id); ok {
+		addr = now
+	}
+	return id, addr, false
+}
+
+// LeaderConn gives a connection to the leader.
+func (s *Server) LeaderConn(context.Context) (*grpc.ClientConn, error) {
+	id, addr, _ := s.Leader()
+	if id == "" || id == s.ServerID() {
+		return nil, s.notLeader()
+	}
+	return s.conns.server(addr, id)
+}
+
+// AgentConn gives a connection to the agent at host:port.
+func (s *Server) AgentConn(addr string) (*grpc.ClientConn, error) { return s.conns.agent(addr) }
+
+// Explain asks the leader's controller why a pending job waits; empty when it does not know.
+func (s *Server) Explain(jobID string) (reason, remedy string, details []string) {
+	if t := s.tenure.Load(); t != nil {
+		t.ask(func(c *controller.Controller) { reason, remedy, details = c.Explain(jobID) })
+	}
+	return reason, remedy, details
+}
+
+// Progress gives what the job's tasks last said to this server as the leader.
+func (s *Server) Progress(jobID string) []*pb.Progress { return s.progress.Of(s.fsm.State(), jobID) }
+
+// ServerID names this server.
+func (s *Server) ServerID() string { return s.home.id.MemberID }
+
+// ClusterID names the cluster.
+func (s *Server) ClusterID() string { return s.home.id.ClusterID }
+
+// NewID draws a request ID: 32 hex digits.
+func (s *Server) NewID() string { return randomID("", requestBytes) }
+
+// Now is the wall clock.
+func (s *Server) Now() time.Time { return time.Now() }
+
+// IssueCertificate signs a certificate with the life of its role; DER in and out.
+func (s *Server) IssueCertificate(csr []byte, id transport.Identity, hosts []string) ([]byte, error) {
+	life := transport.NodeCertificateLife
+	if id.Role == pb.MemberRole_MEMBER_ROLE_USER {
+		life = transport.UserCertificateLife
+	}
+	return s.home.ca.Issue(csr, id, hosts, life, time.Now())
+}
+
+// NewJoinToken makes a join token: the text that is shown once, and its record.
+func (s *Server) NewJoinToken(role pb.MemberRole, ttl time.Duration) (string, *pb.JoinToken, error) {
+	token, record, err := s.home.ca.NewToken(role, ttl, time.Now())
+	if err != nil {
+		return "", nil, err
+	}
+	return token.String(), record, nil
+}
+
+// JoinMaterial gives what a new member of the role is handed besides its certificate.
+func (s *Server) JoinMaterial(role pb.MemberRole) *pb.JoinResponse {
+	r := &pb.JoinResponse{ClusterId: s.ClusterID(), CaCertificateDer: s.home.ca.CertificateDER(), ServerAddrs: s.serverAddrs()}
+	if role == pb.MemberRole_MEMBER_ROLE_SERVER || role == pb.MemberRole_MEMBER_ROLE_AGENT {
+		r.GossipKey = s.home.gossipKey
+	}
+	if role == pb.MemberRole_MEMBER_ROLE_SERVER {
+		key, err := s.home.ca.KeyDER()
+		if err != nil {
+			s.log.Error("the authority's key could not be encoded", "err", err)
+			return r // the joiner refuses an answer without the key
+		}
+		r.CaKeyDer, r.TaskSecret = key, s.home.taskSecret
+	}
+	return r
+}
+
+// serverAddrs lists where the servers are, this one first.
+func (s *Server) serverAddrs() []string {
+	out := []string{s.addr}
+	members, _, err := s.raft.Members()
+	if err != nil {
+		return out
+	}
+	for _, m := range members {
+		if m.ID == s.ServerID() {
+			continue
+		}
+		if now, ok := s.members.Locate(m.ID); ok {
+			m.Addr = now
+		}
+		out = append(out, m.Addr)
+	}
+	return out
+}
+
+func (s *Server) controllerConfig() controller.Config {
+	t := s.cfg.Timing
+	return controller.Config{HeartbeatEvery: t.AgentHeartbeat, SilentAfter: t.SilentAfter, AttemptKey: s.attemptKey,
+		LeaderID: s.ServerID(), ServerAddrs: s.serverAddrs}
+}
