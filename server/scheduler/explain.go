@@ -78,7 +78,7 @@ func (p *Plan) fitsButWaits(job *Job) Reason {
 	if len(p.holds) > 0 && p.holds[0].job.ID != job.ID {
 		h := p.holds[0]
 		return Reason{Cause: CauseBehind,
-			Text:   fmt.Sprintf("is behind %s, which has waited long and for which %s is kept free", h.job.ID, listed(namesOf(p.room, &h), holdersShown)),
+			Text:   fmt.Sprintf("is behind %s, which has waited long and has its part of %s kept free", h.job.ID, listed(namesOf(p.room, &h), holdersShown)),
 			Remedy: "it starts after that job, or beside it when other nodes have room; a higher priority would put it first"}
 	}
 	if p.Truncated {
