@@ -1,0 +1,172 @@
+package collective
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pair gives two configurations, the second of which has been changed.
+func pair(t *testing.T, change func(c *Config)) []Config {
+	configs := worldOf(t, 2)
+	configs[0].JoinWithin, configs[1].JoinWithin = 2*time.Second, 2*time.Second
+	change(&configs[1])
+	return configs
+}
+
+// TestStrangersAreRefused lets a second rank come that does not belong: its own error must
+// say why, and rank 0 must say who is missing.
+func TestStrangersAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		change       func(c *Config)
+		second       string
+		first        string
+		secondAtOnce bool
+	}{
+		{"older epoch", func(c *Config) { c.Epoch = 0 },
+			"rank 1 of job charlm-1 has epoch 0, which has been replaced by epoch 1", "ranks [1] did not come within 2s; the last that was turned away: rank 1 of job charlm-1 has epoch 0", true},
+		{"older epoch with its own key", func(c *Config) { c.Epoch, c.Key = 0, testKey(9) },
+			"the other side does not hold the key of job charlm-1 (epoch 0); it says it is job charlm-1 (epoch 1)", "ranks [1] did not come", true},
+		{"newer epoch", func(c *Config) { c.Epoch = 2 },
+			"has epoch 2, and knocked at epoch 1, which it has replaced", "ranks [1] did not come", false},
+		{"wrong key", func(c *Config) { c.Key = testKey(9) },
+			"does not hold the key of job charlm-1 (epoch 1)", "remote error: tls: bad certificate", true},
+		{"other job", func(c *Config) { c.Job = "other-3" }, `rank 1 of job "other-3" knocked at job charlm-1 (epoch 1)`, "ranks [1]", true},
+		{"other world", func(c *Config) { c.World = 3 }, "rank 1 says the world has 3 ranks, rank 0 says 2", "ranks [1]", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			configs := pair(t, c.change)
+			errs := make([]error, 2)
+			var took time.Duration
+			each(2, func(i int) {
+				begin := time.Now()
+				_, errs[i] = Join(context.Background(), configs[i])
+				if i == 1 {
+					took = time.Since(begin)
+				}
+			})
+			if errs[1] == nil || !strings.Contains(errs[1].Error(), c.second) {
+				t.Errorf("the stranger gets %v, want one that says %q", errs[1], c.second)
+			}
+			if errs[0] == nil || !strings.Contains(errs[0].Error(), c.first) {
+				t.Errorf("rank 0 gets %v, want one that says %q", errs[0], c.first)
+			}
+			if c.secondAtOnce && took >= configs[1].JoinWithin {
+				t.Errorf("the stranger tried for %v although it could never succeed", took)
+			}
+		})
+	}
+}
+
+// TestNewerAttemptWaitsForTheOldPort has a newer rank meet an older attempt's rank 0 first:
+// it must go on trying until its own rank 0 is there.
+func TestNewerAttemptWaitsForTheOldPort(t *testing.T) {
+	old := worldOf(t, 2)
+	stop, cancel := context.WithCancel(context.Background())
+	oldDone := make(chan error, 1)
+	go func() {
+		_, err := Join(stop, old[0])
+		oldDone <- err
+	}()
+	now := make([]Config, 2)
+	for i := range now {
+		now[i] = old[i]
+		now[i].Epoch, now[i].Key, now[i].Listener = 2, testKey(8), nil
+	}
+	errs := make([]error, 2)
+	each(2, func(i int) {
+		if i == 0 {
+			// The port is free again once the old rank 0 has ended; until then this one waits.
+			time.AfterFunc(300*time.Millisecond, cancel)
+		}
+		var g *Group
+		if g, errs[i] = Join(context.Background(), now[i]); errs[i] == nil {
+			errs[i] = g.Barrier(context.Background())
+			g.Close()
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+	if err := <-oldDone; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "stopped while ranks [1] were still missing") {
+		t.Errorf("the old rank 0 gives %v", err)
+	}
+}
+
+func TestMissingRankIsNamed(t *testing.T) {
+	configs := worldOf(t, 4)
+	for i := range configs {
+		configs[i].JoinWithin = 300 * time.Millisecond
+	}
+	errs := make([]error, 4)
+	each(4, func(i int) {
+		if i != 2 {
+			_, errs[i] = Join(context.Background(), configs[i])
+		}
+	})
+	want := "rank 0 joins job charlm-1 (epoch 1): ranks [2] did not come within 300ms"
+	if errs[0] == nil || errs[0].Error() != want {
+		t.Errorf("%v, want %q", errs[0], want)
+	}
+	for _, i := range []int{1, 3} {
+		if errs[i] == nil {
+			t.Errorf("rank %d joined a group that is not whole", i)
+		}
+	}
+}
+
+func TestFromEnv(t *testing.T) {
+	keyFile := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(keyFile, []byte(hex.EncodeToString(testKey(3))+"\n"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	short := filepath.Join(t.TempDir(), "short")
+	if err := os.WriteFile(short, []byte("abcd"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	full := map[string]string{"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "20000",
+		"LLMOS_JOB_ID": "charlm-1", "LLMOS_EPOCH": "3", "LLMOS_ATTEMPT_KEY_FILE": keyFile}
+	for _, c := range []struct {
+		name   string
+		change map[string]string
+		want   string // of the error; empty: none
+	}{
+		{"complete", nil, ""},
+		{"rank outside", map[string]string{"RANK": "4"}, "rank 4 in a world of 4: ranks are 0 to 3"},
+		{"not a number", map[string]string{"RANK": "x", "MASTER_PORT": "0"},
+			"the environment does not describe a rank: RANK is \"x\", want a number from 0 to 1023\nMASTER_PORT is \"0\", want a number from 1 to 65535"},
+		{"no job", map[string]string{"LLMOS_JOB_ID": "", "LLMOS_EPOCH": ""}, "the environment does not describe a rank: LLMOS_JOB_ID is not set\nLLMOS_EPOCH is not set"},
+		{"short key", map[string]string{"LLMOS_ATTEMPT_KEY_FILE": short}, "does not hold 32 bytes in hex"},
+		{"by hand", map[string]string{"RANK": "", "WORLD_SIZE": ""}, ""},
+		{"world of one", map[string]string{"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "", "MASTER_PORT": "", "LLMOS_ATTEMPT_KEY_FILE": ""}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for name, value := range full {
+				t.Setenv(name, value)
+			}
+			for name, value := range c.change {
+				t.Setenv(name, value)
+			}
+			got, err := FromEnv()
+			if c.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.name == "complete" && (got.Rank != 1 || got.World != 4 || got.Epoch != 3 || got.Job != "charlm-1" || got.MasterPort != 20000 || len(got.Key) != 32) {
+					t.Errorf("%+v", got)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+}
