@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	pb "llmos/proto/llmos/v1"
+)
+
+const whyEvents = 8 // newest events that `why` shows
+
+func (a *app) whyCommand() *cobra.Command {
+	var c connection
+	var f format
+	cmd := &cobra.Command{
+		Use: "why JOB", Short: "Say why a job waits, runs or ended", Args: arguments(1, 1, "the ID or name of one job"),
+		Long:    "Say why a job is in its state: of a waiting one the dominant reason and what would change it, and what happened to it last.",
+		Example: "  llmos why train-1",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, &c, func(ctx context.Context, s *session) error {
+				answer, err := s.ExplainJob(ctx, &pb.ExplainJobRequest{JobId: args[0]})
+				if err != nil {
+					return err
+				}
+				return a.print(&f, answer, func() { a.showExplanation(answer) })
+			})
+		},
+	}
+	c.flags(cmd)
+	f.flag(cmd)
+	return cmd
+}
+
+func (a *app) showExplanation(e *pb.Explanation) {
+	t := a.outTint()
+	state := word(e.State.String(), "JOB_STATE_")
+	a.printf("%s is %s", t.paint(bold, e.JobId), t.paint(stateColour(state), state))
+	if e.Reason != "" {
+		a.printf(": %s", oneLine(e.Reason))
+	}
+	a.printf("\n")
+	if e.Remedy != "" {
+		a.printf("%s %s\n", t.paint(faint, "what would change it:"), oneLine(e.Remedy))
+	}
+	for _, d := range e.Details {
+		a.printf("  - %s\n", oneLine(d))
+	}
+	if len(e.Events) == 0 {
+		return
+	}
+	a.printf("\n")
+	for _, ev := range e.Events[max(len(e.Events)-whyEvents, 0):] {
+		at := time.UnixMilli(ev.TimeMs).In(a.location).Format(time.TimeOnly)
+		a.printf("  %s  %s\n", t.paint(faint, at), oneLine(firstOf(ev.Message, ev.Kind)))
+	}
+}
+
+func (a *app) stopCommand() *cobra.Command {
+	var c connection
+	var f format
+	var reason string
+	cmd := &cobra.Command{
+		Use: "stop JOB...", Short: "Stop jobs", Args: arguments(1, -1, "the IDs or names of one or more jobs"),
+		Long: "Stop jobs: a waiting one is cancelled, a running one's tasks get their stop signal and, after their grace, SIGKILL.\n" +
+			"Stopping a job that has ended changes nothing.",
+		Example: "  llmos stop train-1\n  llmos stop first second --reason 'wrong data'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if asJSON, err := f.json(); err != nil {
+				return err
+			} else if asJSON && len(args) > 1 {
+				return invalid("-o json answers for one job, and %d are named", len(args)).Hint("stop them one by one")
+			}
+			return a.with(cmd, &c, func(ctx context.Context, s *session) error {
+				for _, job := range args {
+					resp, err := s.StopJob(ctx, &pb.StopJobRequest{JobId: job, Reason: reason})
+					if err != nil {
+						return err
+					}
+					if err := a.print(&f, resp, func() { a.printf("%s is asked to stop\n", firstOf(resp.JobId, job)) }); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+	c.flags(cmd)
+	f.flag(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who ask later")
+	return cmd
+}

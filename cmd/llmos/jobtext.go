@@ -1,0 +1,156 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"llmos/proto/client"
+	pb "llmos/proto/llmos/v1"
+)
+
+// This file puts a job into words. It prints nothing.
+
+func jobState(j *pb.Job) string { return word(j.GetState().String(), "JOB_STATE_") }
+
+// taskCounts gives how many tasks run and how many the job has.
+func taskCounts(v *pb.JobView) (running, all int) {
+	for _, r := range v.GetJob().GetSpec().GetRoles() {
+		all += int(r.Count)
+	}
+	for _, t := range v.Tasks {
+		if t.State == pb.TaskState_TASK_STATE_RUNNING {
+			running++
+		}
+	}
+	return running, all
+}
+
+// gpuText sums what a job asks for: 8, 0.5, or - for none.
+func gpuText(spec *pb.JobSpec) string {
+	milli := int64(0)
+	for _, r := range spec.GetRoles() {
+		share := int64(r.GetResources().GetGpuShareMilli())
+		if share == 0 {
+			share = 1000
+		}
+		milli += int64(r.Count) * int64(r.GetResources().GetGpus()) * share
+	}
+	if milli == 0 {
+		return "-"
+	}
+	return milliText(milli)
+}
+
+// milliText writes thousandths without needless zeros: 1500 is 1.5.
+func milliText(milli int64) string {
+	return strconv.FormatFloat(float64(milli)/1000, 'f', -1, 64)
+}
+
+// leading gives the progress of the job's lowest rank that has told any.
+func leading(v *pb.JobView) *pb.Progress {
+	var first *pb.Progress
+	for _, p := range v.Progress {
+		if first == nil || p.Rank < first.Rank {
+			first = p
+		}
+	}
+	return first
+}
+
+// progressText is short: 30% loss 1.83, or step 120 loss 1.83.
+func progressText(v *pb.JobView) string {
+	p := leading(v)
+	if p == nil {
+		return "-"
+	}
+	text := fmt.Sprintf("step %d", p.Step)
+	if p.Steps > 0 {
+		text = fmt.Sprintf("%d%%", 100*min(p.Step, p.Steps)/p.Steps)
+	}
+	if loss, told := p.Values["loss"]; told {
+		text += " loss " + valueText(loss)
+	}
+	return text
+}
+
+// valueText writes a measured value in four digits or so.
+func valueText(v float64) string {
+	switch {
+	case v >= 10_000 || v <= -10_000:
+		return strconv.FormatFloat(v/1000, 'f', 1, 64) + "k"
+	case v >= 100 || v <= -100:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
+}
+
+const nodesNamed = 2 // of a running job; more are counted
+
+// whereText says where a job runs, why it waits, or how it ended.
+func whereText(v *pb.JobView, nodeNames map[string]string) string {
+	job := v.GetJob()
+	switch {
+	case job.GetState() == pb.JobState_JOB_STATE_PENDING:
+		return firstOf(v.WaitingReason, job.GetReason(), "waits for a placement")
+	case client.Finished(job.GetState()):
+		return endText(job)
+	}
+	var nodes []string
+	for _, t := range v.Tasks {
+		name := firstOf(nodeNames[t.NodeId], t.NodeId)
+		if !slices.Contains(nodes, name) {
+			nodes = append(nodes, name)
+		}
+	}
+	if len(nodes) > nodesNamed {
+		return count(len(nodes), "node")
+	}
+	return strings.Join(nodes, ", ")
+}
+
+// endText says how a finished job ended.
+func endText(job *pb.Job) string {
+	if job.State == pb.JobState_JOB_STATE_SUCCEEDED {
+		return "took " + age(jobDuration(job))
+	}
+	if job.Reason != "" {
+		return job.Reason
+	}
+	if job.State == pb.JobState_JOB_STATE_FAILED {
+		return fmt.Sprintf("exit code %d", job.ExitCode)
+	}
+	return "was stopped"
+}
+
+// jobDuration is from the first task's start, or else the submit, to the end.
+func jobDuration(job *pb.Job) time.Duration {
+	from := job.StartedMs
+	if from == 0 {
+		from = job.SubmittedMs
+	}
+	return time.Duration(max(job.FinishedMs-from, 0)) * time.Millisecond
+}
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}
+
+// exitOf gives the exit code of `run --wait`: the job's own; a job that did not succeed
+// never gives 0.
+func exitOf(job *pb.Job) int {
+	switch {
+	case job.GetState() == pb.JobState_JOB_STATE_SUCCEEDED:
+		return exitOK
+	case job.GetExitCode() > 0 && job.GetExitCode() < 256:
+		return int(job.GetExitCode())
+	}
+	return exitFailed
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	pb "llmos/proto/llmos/v1"
+	"llmos/server/jobspec"
+)
+
+func (a *app) psCommand() *cobra.Command {
+	var c connection
+	var f format
+	var all, stale bool
+	var limit int32
+	cmd := &cobra.Command{
+		Use: "ps", Short: "List jobs", Args: arguments(0, 0, "no arguments"),
+		Long:    "List the jobs that wait or run, with what they do or why they wait; -a lists finished ones too.",
+		Example: "  llmos ps\n  llmos ps -a\n  llmos ps -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd, &c, func(ctx context.Context, s *session) error {
+				jobs, err := s.ListJobs(ctx, &pb.ListJobsRequest{All: all, Stale: stale, Limit: limit})
+				if err != nil {
+					return err
+				}
+				return a.print(&f, jobs, func() { a.showJobs(jobs, nodeNames(ctx, s, jobs), all) })
+			})
+		},
+	}
+	c.flags(cmd)
+	f.flag(cmd)
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "finished jobs too")
+	cmd.Flags().BoolVar(&stale, "stale", false, "what the asked server knows, without asking the leader")
+	cmd.Flags().Int32VarP(&limit, "limit", "n", 0, "at most so many jobs (default 1000)")
+	return cmd
+}
+
+// nodeNames gives the names of the nodes that the jobs run on; an ID serves where it fails.
+func nodeNames(ctx context.Context, s *session, jobs *pb.ListJobsResponse) map[string]string {
+	names := map[string]string{}
+	for _, v := range jobs.Jobs {
+		if v.GetJob().GetState() != pb.JobState_JOB_STATE_RUNNING {
+			continue
+		}
+		nodes, err := s.ListNodes(ctx, &pb.ListNodesRequest{Stale: true})
+		if err != nil {
+			return names
+		}
+		for _, n := range nodes.Nodes {
+			names[n.GetNode().GetId()] = n.GetNode().GetName()
+		}
+		return names
+	}
+	return names
+}
+
+func (a *app) showJobs(jobs *pb.ListJobsResponse, nodes map[string]string, all bool) {
+	if len(jobs.Jobs) == 0 {
+		if all {
+			a.note("no jobs yet; a first one: llmos run -- echo hello\n")
+		} else {
+			a.note("no jobs wait or run; llmos ps -a lists finished ones\n")
+		}
+		return
+	}
+	a.show(a.jobTable(jobs, nodes))
+	if jobs.More {
+		a.note("there are more jobs; --limit shows them\n")
+	}
+}
+
+func (a *app) jobTable(jobs *pb.ListJobsResponse, nodes map[string]string) *table {
+	t := &table{header: []string{"ID", "STATE", "TASKS", "GPUS", "PROGRESS", "AGE", "WHY/NODE"}}
+	for _, v := range jobs.Jobs {
+		job := v.GetJob()
+		running, tasks := taskCounts(v)
+		state := jobState(job)
+		t.add(plain(job.GetId()), cell{state, stateColour(state)}, plain(fmt.Sprintf("%d/%d", running, tasks)), plain(gpuText(job.GetSpec())),
+			plain(progressText(v)), plain(age(a.since(job.GetSubmittedMs()))), plain(whereText(v, nodes)))
+	}
+	return t
+}
+
+func (a *app) nodesCommand() *cobra.Command {
+	var c connection
+	var f format
+	var stale bool
+	cmd := &cobra.Command{
+		Use: "nodes", Short: "List nodes and what they hold", Args: arguments(0, 0, "no arguments"),
+		Long:    "List the nodes with what is used of their CPUs, memory and devices.",
+		Example: "  llmos nodes\n  llmos nodes rm gpu-17",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd, &c, func(ctx context.Context, s *session) error {
+				nodes, err := s.ListNodes(ctx, &pb.ListNodesRequest{Stale: stale})
+				if err != nil {
+					return err
+				}
+				return a.print(&f, nodes, func() { a.showNodes(nodes) })
+			})
+		},
+	}
+	c.flags(cmd)
+	f.flag(cmd)
+	cmd.Flags().BoolVar(&stale, "stale", false, "what the asked server knows, without asking the leader")
+	cmd.AddCommand(a.removeNodeCommand())
+	return cmd
+}
+
+func (a *app) removeNodeCommand() *cobra.Command {
+	var c connection
+	cmd := &cobra.Command{
+		Use: "rm NODE", Short: "Forget a node whose host is gone", Args: arguments(1, 1, "the name or ID of one node"),
+		Long: "Forget a node. You vouch that its host is gone: what its lost tasks still held is given free.\n" +
+			"A node that holds live tasks is refused.",
+		Example: "  llmos nodes rm gpu-17",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, &c, func(ctx context.Context, s *session) error {
+				nodes, err := s.ListNodes(ctx, &pb.ListNodesRequest{})
+				if err != nil {
+					return err
+				}
+				id := args[0]
+				for _, n := range nodes.Nodes {
+					if n.GetNode().GetName() == args[0] {
+						id = n.GetNode().GetId()
+					}
+				}
+				if _, err := s.RemoveNode(ctx, &pb.RemoveNodeRequest{NodeId: id}); err != nil {
+					return err
+				}
+				a.printf("node %s is forgotten\n", args[0])
+				return nil
+			})
+		},
+	}
+	c.flags(cmd)
+	return cmd
+}
+
+func (a *app) showNodes(nodes *pb.ListNodesResponse) {
+	if len(nodes.Nodes) == 0 {
+		a.note("no nodes yet; on a host: llmos agent --join SERVER --token TOKEN (llmos token create --role agent)\n")
+		return
+	}
+	a.show(nodeTable(nodes))
+	for _, n := range nodes.Nodes {
+		for _, trouble := range deviceTroubles(n.GetNode()) {
+			a.printf("%s\n", trouble)
+		}
+	}
+}
+
+func nodeTable(nodes *pb.ListNodesResponse) *table {
+	t := &table{header: []string{"NAME", "STATE", "CPU", "MEM", "GPUS", "TASKS", "ADDR"}}
+	for _, n := range nodes.Nodes {
+		node, acct := n.GetNode(), n.GetAccount()
+		state := word(node.GetState().String(), "NODE_STATE_")
+		t.add(plain(firstOf(node.GetName(), node.GetId())), cell{state, stateColour(state)},
+			plain(milliText(acct.GetCpuAllocated())+"/"+milliText(node.GetCpuMilli())),
+			plain(bytesText(acct.GetMemoryAllocated())+"/"+bytesText(node.GetMemoryBytes())),
+			plain(deviceText(n)), plain(fmt.Sprint(n.Tasks)), plain(node.GetAddr()))
+	}
+	return t
+}
+
+// deviceText is used/total and the model: 1.25/4 H100-80GB; a model each when they differ.
+func deviceText(n *pb.NodeView) string {
+	used, total := map[string]int64{}, map[string]int{}
+	for _, d := range n.GetNode().GetDevices() {
+		if d.Health != pb.DeviceHealth_DEVICE_HEALTH_GONE {
+			total[d.Model]++
+		}
+	}
+	for _, d := range n.GetAccount().GetDevices() {
+		used[d.Model] += int64(d.ShareAllocated)
+	}
+	var parts []string
+	for _, m := range sortedKeys(total) {
+		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s/%d %s", milliText(used[m]), total[m], m)))
+	}
+	if len(parts) == 0 {
+		return "-"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// deviceTroubles is a sentence for every device that is not well.
+func deviceTroubles(n *pb.Node) []string {
+	var out []string
+	for _, d := range n.GetDevices() {
+		if d.Health == pb.DeviceHealth_DEVICE_HEALTH_OK || d.Health == pb.DeviceHealth_DEVICE_HEALTH_UNSPECIFIED {
+			continue
+		}
+		text := fmt.Sprintf("%s: %s %d (%s) is %s", n.Name, firstOf(d.Kind, "device"), d.Index, d.Id, word(d.Health.String(), "DEVICE_HEALTH_"))
+		if d.Reason != "" {
+			text += ": " + oneLine(d.Reason)
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
+func sortedKeys(m map[string]int) []string { return slices.Sorted(maps.Keys(m)) }
+
+// bytesText writes an amount of memory briefly.
+func bytesText(n int64) string { return jobspec.FormatBytes(n) }

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"llmos/proto/client"
+	pb "llmos/proto/llmos/v1"
+)
+
+const (
+	plainEvery   = 10 * time.Second // between progress lines where there is no terminal
+	barWidth     = 24               // columns of the bar
+	valuesShown  = 4                // measured values behind it
+	spinnerEvery = 100 * time.Millisecond
+)
+
+var spinner = []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+
+// narrator turns the views of one job into what a person who waits for it reads. It prints
+// nothing and asks no clock.
+type narrator struct {
+	tty    bool
+	tint   tint
+	last   *pb.JobView
+	began  time.Time // first view
+	told   string    // newest waiting reason that was told
+	epoch  uint64    // newest attempt that was told of
+	cause  string    // newest cause of an attempt's end that was told
+	plain  time.Time // newest progress line
+	timing rate
+}
+
+// rate estimates when the last step will be done, from what one attempt has done so far.
+type rate struct {
+	epoch uint64
+	step  int64
+	at    time.Time
+}
+
+// see takes a view and gives what is new in it, a line each.
+func (n *narrator) see(v *pb.JobView, now time.Time) []string {
+	if n.last == nil {
+		n.began = now
+	}
+	n.last = v
+	job := v.GetJob()
+	var news []string
+	say := func(format string, args ...any) { news = append(news, job.GetId()+" "+fmt.Sprintf(format, args...)) }
+
+	if att := v.Attempt; att.GetCause() != "" && att.Cause != n.cause && !job.StopRequested {
+		n.cause = att.Cause
+		if !client.Finished(job.State) {
+			say("attempt %d ends: %s", att.Epoch, oneLine(att.Cause))
+		}
+	}
+	switch {
+	case job.GetState() == pb.JobState_JOB_STATE_PENDING:
+		if reason := oneLine(v.WaitingReason); !n.tty && reason != "" && reason != n.told {
+			n.told = reason
+			say("waits: %s", reason)
+		}
+	case job.GetState() == pb.JobState_JOB_STATE_RUNNING && job.Epoch > n.epoch:
+		if running, all := taskCounts(v); running > 0 {
+			n.epoch, n.told = job.Epoch, ""
+			again := ""
+			if job.Epoch > 1 {
+				again = fmt.Sprintf(" again, attempt %d", job.Epoch)
+			}
+			say("runs%s: %s", again, count(all, "task"))
+		}
+	}
+	if p := leading(v); p != nil && !n.tty && now.Sub(n.plain) >= plainEvery && !client.Finished(job.State) {
+		n.plain = now
+		say("%s", strings.Join(n.measures(p, now), ", "))
+	}
+	return news
+}
+
+// measures are the parts of a progress: step 120/400, loss 1.83, 5400 tokens/s, eta 1m40s.
+func (n *narrator) measures(p *pb.Progress, now time.Time) []string {
+	step := fmt.Sprintf("step %d", p.Step)
+	if p.Steps > 0 {
+		step += fmt.Sprintf("/%d", p.Steps)
+	}
+	parts := append([]string{step}, values(p)...)
+	if eta := n.remaining(p, now); eta > 0 {
+		parts = append(parts, "eta "+age(eta))
+	}
+	return parts
+}
+
+// values writes the measured values, loss and tokens_per_s first, at most valuesShown.
+func values(p *pb.Progress) []string {
+	names := slices.Sorted(maps.Keys(p.Values))
+	rank := func(name string) int { return (slices.Index([]string{"tokens_per_s", "loss"}, name) + 3) % 3 }
+	slices.SortStableFunc(names, func(a, b string) int { return rank(b)%3 - rank(a)%3 })
+	var out []string
+	for _, name := range names[:min(len(names), valuesShown)] {
+		if what, perSecond := strings.CutSuffix(name, "_per_s"); perSecond {
+			out = append(out, valueText(p.Values[name])+" "+what+"/s")
+		} else {
+			out = append(out, name+" "+valueText(p.Values[name]))
+		}
+	}
+	return out
+}
+
+// remaining extrapolates from the first step that was seen of this attempt; 0: not known.
+func (n *narrator) remaining(p *pb.Progress, now time.Time) time.Duration {
+	epoch := n.last.GetJob().GetEpoch()
+	if n.timing.at.IsZero() || n.timing.epoch != epoch {
+		n.timing = rate{epoch: epoch, step: p.Step, at: now}
+	}
+	done, left := p.Step-n.timing.step, p.Steps-p.Step
+	if done <= 0 || left <= 0 {
+		return 0
+	}
+	return time.Duration(float64(now.Sub(n.timing.at)) / float64(done) * float64(left))
+}
+
+// live is the line that a terminal shows now, at most width columns; "" at the end.
+func (n *narrator) live(now time.Time, width int) string {
+	v := n.last
+	job := v.GetJob()
+	if job == nil || client.Finished(job.State) {
+		return ""
+	}
+	spin := string(spinner[int(now.Sub(n.began)/spinnerEvery)%len(spinner)])
+	running, all := taskCounts(v)
+	waited := age(now.Sub(n.began))
+	p := leading(v)
+	switch {
+	case job.State == pb.JobState_JOB_STATE_PENDING:
+		text := "waits for a placement"
+		if v.WaitingReason != "" {
+			text = "waits: " + oneLine(v.WaitingReason)
+		}
+		return clip(fmt.Sprintf("%s %s %s %s", spin, job.Id, waited, text), width)
+	case job.State == pb.JobState_JOB_STATE_STOPPING:
+		return clip(fmt.Sprintf("%s %s %s is being stopped, %d of %d tasks run", spin, job.Id, waited, running, all), width)
+	case p == nil:
+		return clip(fmt.Sprintf("%s %s %s %d of %d tasks run", spin, job.Id, waited, running, all), width)
+	case p.Steps <= 0:
+		return clip(spin+" "+job.Id+"  "+strings.Join(n.measures(p, now), "  "), width)
+	}
+	done := int(barWidth * min(max(p.Step, 0), p.Steps) / p.Steps)
+	head := fmt.Sprintf("%s %3d%%  ", job.Id, 100*min(max(p.Step, 0), p.Steps)/p.Steps)
+	tail := clip("  "+strings.Join(n.measures(p, now), "  "), max(width-utf8.RuneCountInString(head)-barWidth, 1))
+	return head + n.tint.paint(green, strings.Repeat("━", done)) + n.tint.paint(faint, strings.Repeat("─", barWidth-done)) + tail
+}
+
+// summary is the last line: how the job ended.
+func (n *narrator) summary() string {
+	job := n.last.GetJob()
+	state := jobState(job)
+	text := fmt.Sprintf("%s %s", job.GetId(), n.tint.paint(stateColour(state), state))
+	took := age(jobDuration(job))
+	switch job.GetState() {
+	case pb.JobState_JOB_STATE_SUCCEEDED:
+		text += " in " + took
+		if p := leading(n.last); p != nil {
+			text += ", " + strings.Join(append([]string{stepText(p)}, values(p)...), ", ")
+		}
+	case pb.JobState_JOB_STATE_FAILED:
+		text += " after " + took + ": " + oneLine(firstOf(job.Reason, n.cause, "a task failed"))
+	default:
+		if reason := oneLine(job.GetReason()); reason != "" {
+			text += ": " + reason
+		}
+	}
+	if job.GetEpoch() > 1 {
+		text += fmt.Sprintf(" (%d attempts)", job.Epoch)
+	}
+	return text
+}
+
+func stepText(p *pb.Progress) string {
+	if p.Steps > 0 {
+		return fmt.Sprintf("step %d/%d", p.Step, p.Steps)
+	}
+	return fmt.Sprintf("step %d", p.Step)
+}

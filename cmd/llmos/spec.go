@@ -1,0 +1,157 @@
+package main
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	pb "llmos/proto/llmos/v1"
+	"llmos/server/jobspec"
+)
+
+// specFlags describe a job of one role on the command line.
+type specFlags struct {
+	name      string
+	tasks     int32
+	gpus      int32
+	gpuModel  string
+	gpuShare  string
+	gpuMemory string
+	cpu       string
+	memory    string
+	env       []string
+	workdir   string
+	user      string
+	retries   int32
+	priority  int32
+}
+
+// changedFlags is what specFlags asks of a flag set: whether a flag was given.
+type changedFlags interface{ Changed(name string) bool }
+
+func (s *specFlags) flags(f *pflag.FlagSet) {
+	f.StringVar(&s.name, "name", "", "name of the job, unique among unfinished ones (default: made from the command)")
+	f.Int32VarP(&s.tasks, "tasks", "n", 1, "tasks that start together or not at all")
+	f.Int32Var(&s.gpus, "gpus", 0, "devices of each task")
+	f.StringVar(&s.gpuModel, "gpu-model", "", "model of the devices, such as H100-80GB")
+	f.StringVar(&s.gpuShare, "gpu-share", "", "share of one device instead of whole ones, such as 0.25")
+	f.StringVar(&s.gpuMemory, "gpu-memory", "", "memory of each device, such as 40Gi")
+	f.StringVar(&s.cpu, "cpu", "", "cores of each task, such as 2 or 500m")
+	f.StringVar(&s.memory, "memory", "", "memory of each task, such as 4Gi")
+	f.StringArrayVarP(&s.env, "env", "e", nil, "variable NAME=VALUE; NAME alone takes its value from here")
+	f.StringVar(&s.workdir, "workdir", "", "working directory on the node (default: the present one)")
+	f.StringVar(&s.user, "user", "", "user of the node to run as (default: the agent's task user)")
+	f.Int32Var(&s.retries, "retries", 0, "how often the job is started again after a failure")
+	f.Int32Var(&s.priority, "priority", jobspec.PriorityDefault, "0 to 100, higher first")
+}
+
+// fileFlags are those that may be given with a job file and then count more.
+var fileFlags = []string{"name", "retries", "priority"}
+
+// commandFlags are those that only a command behind -- takes.
+var commandFlags = []string{"tasks", "gpus", "gpu-model", "gpu-share", "gpu-memory", "cpu", "memory", "env", "workdir", "user"}
+
+// commandOnly gives the first flag that was given and that a job file does not take.
+func (s *specFlags) commandOnly(set changedFlags) string {
+	for _, name := range commandFlags {
+		if set.Changed(name) {
+			return name
+		}
+	}
+	return ""
+}
+
+// override puts what was given beside a job file into its spec.
+func (s *specFlags) override(set changedFlags, spec *pb.JobSpec) {
+	if set.Changed("name") {
+		spec.Name, spec.GenerateName = s.name, ""
+	}
+	if set.Changed("retries") {
+		spec.Retries = s.retries
+	}
+	if set.Changed("priority") {
+		spec.Priority = s.priority
+	}
+}
+
+// commandSpec makes the spec of a command behind --.
+func (a *app) commandSpec(set changedFlags, s *specFlags, command []string) (*pb.JobSpec, error) {
+	var faults jobspec.Faults
+	gather := func(err error) {
+		var some jobspec.Faults
+		if err != nil && errors.As(err, &some) {
+			faults = append(faults, some...)
+		}
+	}
+	resources := s.resources(gather)
+	env, err := a.variables(s.env)
+	gather(err)
+	workdir, err := a.absolute(s.workdir)
+	if s.workdir == "" {
+		workdir, err = a.getwd()
+	}
+	if err != nil {
+		return nil, invalid("the working directory cannot be read: %w", err)
+	}
+	spec := &pb.JobSpec{
+		Name: s.name, Kind: pb.JobKind_JOB_KIND_BATCH, Priority: s.priority, Retries: s.retries,
+		Roles: []*pb.RoleSpec{{Name: jobspec.RoleNameDefault, Count: s.tasks, Command: command, Env: env, Workdir: workdir, User: s.user, Resources: resources}},
+	}
+	if s.name == "" && !set.Changed("name") {
+		spec.GenerateName = jobspec.NameFor(command)
+	}
+	if len(faults) == 0 {
+		gather(jobspec.Validate(spec))
+	}
+	if len(faults) > 0 {
+		return nil, flagFaults(faults)
+	}
+	return spec, nil
+}
+
+// resources reads the flags with units; their faults go to gather with the spec's field names.
+func (s *specFlags) resources(gather func(error)) *pb.Resources {
+	r := &pb.Resources{Gpus: s.gpus, GpuModel: s.gpuModel}
+	share := int64(0)
+	for _, amount := range []struct {
+		text, field string
+		parse       func(string) (int64, error)
+		into        *int64
+	}{
+		{s.cpu, "cpu", jobspec.ParseCPU, &r.CpuMilli},
+		{s.memory, "memory", jobspec.ParseBytes, &r.MemoryBytes},
+		{s.gpuMemory, "gpu_memory", jobspec.ParseBytes, &r.GpuMemoryBytes},
+		{s.gpuShare, "gpu_share", jobspec.ParseShare, &share},
+	} {
+		if amount.text == "" {
+			continue
+		}
+		v, err := amount.parse(amount.text)
+		if err != nil {
+			gather(asFaults(err, "roles[0].resources."+amount.field))
+		}
+		*amount.into = v
+	}
+	if r.GpuShareMilli = int32(share); share > 0 && s.gpus == 0 {
+		r.Gpus = 1
+	}
+	return r
+}
+
+// variables reads -e NAME=VALUE and -e NAME.
+func (a *app) variables(given []string) (map[string]string, error) {
+	env := make(map[string]string, len(given))
+	for _, v := range given {
+		name, value, assigned := strings.Cut(v, "=")
+		if !assigned {
+			var set bool
+			if value, set = a.getenv(name); !set {
+				e := invalid("%q is not set here", name)
+				return env, jobspec.Faults{e.Hint("write --env %s=VALUE", name).At("roles[0].env", 0)}
+			}
+		}
+		env[name] = value
+	}
+	return env, nil
+}
