@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"net"
 	"time"
 )
 
@@ -25,4 +26,16 @@ func KeepFreshEvery(ctx context.Context, retry time.Duration, now func() time.Ti
 	renew func(context.Context, []byte) ([]byte, error), save func() error, log *slog.Logger) {
 	r := &renewer{creds: creds, renew: renew, save: save, log: log, retryMin: retry, now: now, jitter: 0.5}
 	r.run(ctx)
+}
+
+// FailAccepts makes the first n accepts fail; it is called before Serve.
+func (p *Port) FailAccepts(n int, err error) {
+	next := p.accept
+	p.accept = func() (*net.TCPConn, error) {
+		if n > 0 {
+			n--
+			return nil, err
+		}
+		return next()
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"syscall"
 	"testing"
 	"time"
 
@@ -157,6 +158,25 @@ func TestAnonymousClientsAreFewAndSmall(t *testing.T) {
 		_, err := helloTLS(addr, cfg)
 		return err == nil
 	})
+}
+
+func TestServeOutlivesAcceptErrors(t *testing.T) {
+	authority := newCA(t, cluster)
+	p, err := transport.Listen("127.0.0.1:0", member(t, authority, server, "s-1"), quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.FailAccepts(4, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE})
+	served := make(chan error, 1)
+	go func() { served <- p.Serve() }()
+	go echo(p.Listener(transport.ProtoRaft), "here")
+	if got, err := visit(p.Addr().String(), transport.ProtoRaft, member(t, authority, server, "s-2"), server); err != nil || got != "here" {
+		t.Errorf("after failed accepts: %q, %v", got, err)
+	}
+	p.Close()
+	if err := <-served; err != nil {
+		t.Errorf("serve: %v", err)
+	}
 }
 
 // eventually polls until the condition holds.

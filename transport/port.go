@@ -26,6 +26,7 @@ type Port struct {
 	tcp   *net.TCPListener
 	udp   *net.UDPConn
 
+	accept  func() (*net.TCPConn, error) // tcp's, but for tests of its failures
 	closed  chan struct{}
 	serving sync.WaitGroup // handshakes in progress
 	config  atomic.Pointer[tls.Config]
@@ -48,7 +49,7 @@ func Listen(addr string, creds *Credentials, log *slog.Logger) (*Port, error) {
 	}
 	// The kernel may grant less; bursts then cost packets, which gossip tolerates.
 	_ = udp.SetReadBuffer(udpBufferBytes)
-	p := &Port{log: log, creds: creds, tcp: tcp, udp: udp, closed: make(chan struct{}),
+	p := &Port{log: log, creds: creds, tcp: tcp, udp: udp, accept: tcp.AcceptTCP, closed: make(chan struct{}),
 		listeners: map[string]*listener{}, conns: map[net.Conn]struct{}{}, byAddress: map[string]int{}}
 	p.offer()
 	return p, nil
@@ -136,7 +137,7 @@ func (p *Port) offer() {
 func (p *Port) Serve() error {
 	delay := acceptDelayMin
 	for {
-		raw, err := p.tcp.AcceptTCP()
+		raw, err := p.accept()
 		if err == nil {
 			delay = acceptDelayMin
 			p.admit(raw)

@@ -234,7 +234,7 @@ func (g *Gossip) Leave(timeout time.Duration) error {
 	// The protocol's own word for leaving reaches our delegate as a failure; the mark in
 	// Meta, sent first, tells them apart. Without it a Left shows as a Failed, no more.
 	first := g.announce(next, timeout/2)
-	if err := g.list.Leave(timeout); err != nil {
+	if err := g.list.Leave(timeout / 2); err != nil {
 		return fmt.Errorf("leave gossip: %w", errors.Join(first, err))
 	}
 	return nil
