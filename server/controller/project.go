@@ -1,0 +1,216 @@
+package controller
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"llmos/fsm/state"
+	pb "llmos/proto/llmos/v1"
+	"llmos/server/scheduler"
+)
+
+// projection is the state as the scheduler sees it: the one conversion from records to
+// plain values. Records are immutable and replaced when they change, so a record that is
+// still the same pointer has been converted already. A sweep over an unchanged state costs
+// one comparison per node and unfinished job.
+type projection struct {
+	nodes   []scheduler.Node      // by ID; replaced, never modified, when something changes
+	known   map[string]*nodeEntry // by node ID
+	order   []string              // node IDs, ascending
+	jobs    map[string]*jobEntry  // unfinished ones, by ID
+	pending []*jobEntry           // in submit order
+	round   uint64                // of sweeps
+}
+
+type nodeEntry struct {
+	node    *pb.Node
+	account *pb.NodeAccount
+	value   scheduler.Node
+	round   uint64
+}
+
+type jobEntry struct {
+	job     *pb.Job
+	attempt *pb.Attempt
+	value   scheduler.Job
+	round   uint64
+}
+
+// changes is what a sweep found.
+type changes struct {
+	nodes   []string // IDs: account or record changed, or desired states of tasks may have
+	records []string // IDs: the node's record itself changed, appeared or went
+	jobs    bool     // some unfinished job changed, appeared or went
+}
+
+func newProjection() *projection {
+	return &projection{known: map[string]*nodeEntry{}, jobs: map[string]*jobEntry{}}
+}
+
+// sweep brings the projection up to the state.
+func (p *projection) sweep(st *state.State) changes {
+	p.round++
+	var found changes
+	p.sweepNodes(st, &found)
+	p.sweepJobs(st, &found)
+	slices.Sort(found.nodes)
+	found.nodes = slices.Compact(found.nodes)
+	return found
+}
+
+func (p *projection) sweepNodes(st *state.State, found *changes) {
+	count := 0
+	for n := range st.Nodes() {
+		count++
+		account := st.Account(n.Id)
+		e := p.known[n.Id]
+		if e == nil {
+			e = &nodeEntry{}
+			p.known[n.Id] = e
+			i, _ := slices.BinarySearch(p.order, n.Id)
+			p.order = slices.Insert(p.order, i, n.Id)
+		}
+		e.round = p.round
+		if e.node == n && e.account == account {
+			continue
+		}
+		if e.node != n {
+			found.records = append(found.records, n.Id)
+		}
+		e.node, e.account = n, account
+		e.value = nodeValue(st, n, account)
+		found.nodes = append(found.nodes, n.Id)
+	}
+	if count != len(p.known) {
+		p.order = slices.DeleteFunc(p.order, func(id string) bool {
+			gone := p.known[id].round != p.round
+			if gone {
+				delete(p.known, id)
+				found.records = append(found.records, id)
+				found.nodes = append(found.nodes, id)
+			}
+			return gone
+		})
+	}
+	if len(found.nodes) == 0 {
+		return
+	}
+	p.nodes = make([]scheduler.Node, 0, len(p.order))
+	for _, id := range p.order {
+		p.nodes = append(p.nodes, p.known[id].value)
+	}
+}
+
+func (p *projection) sweepJobs(st *state.State, found *changes) {
+	count := 0
+	pending := p.pending[:0]
+	for j := range st.UnfinishedJobs() {
+		count++
+		e := p.jobs[j.Id]
+		if e == nil {
+			e = &jobEntry{}
+			p.jobs[j.Id] = e
+		}
+		e.round = p.round
+		if j.State == pb.JobState_JOB_STATE_PENDING {
+			pending = append(pending, e)
+		}
+		attempt := st.Attempt(j.Id, j.Epoch)
+		if e.job == j && e.attempt == attempt {
+			continue
+		}
+		if e.job != j {
+			e.value = jobValue(j)
+		}
+		e.job, e.attempt = j, attempt
+		found.jobs = true
+		for t := range st.JobTasks(j.Id, j.Epoch) {
+			found.nodes = append(found.nodes, t.NodeId)
+		}
+	}
+	clear(pending[len(pending):cap(pending)])
+	p.pending = pending
+	if count == len(p.jobs) {
+		return
+	}
+	found.jobs = true
+	for id, e := range p.jobs { // unordered: each entry is judged by itself
+		if e.round != p.round {
+			delete(p.jobs, id)
+		}
+	}
+}
+
+func nodeValue(st *state.State, n *pb.Node, a *pb.NodeAccount) scheduler.Node {
+	v := scheduler.Node{ID: n.Id, Name: n.Name, Status: statusOf(n.State), Labels: n.Labels,
+		CPU: a.GetCpuCapacity(), CPUFree: a.GetCpuCapacity() - a.GetCpuAllocated(),
+		Memory: a.GetMemoryCapacity(), MemFree: a.GetMemoryCapacity() - a.GetMemoryAllocated(),
+		PortMin: a.GetPortMin(), PortMax: a.GetPortMax(), Ports: a.GetPortsAllocated()}
+	places := make(map[string]int32, len(n.Devices))
+	for _, d := range n.Devices {
+		places[d.Id] = d.Index
+	}
+	accounts := slices.Clone(a.GetDevices())
+	slices.SortStableFunc(accounts, func(x, y *pb.DeviceAccount) int {
+		return cmp.Or(cmp.Compare(places[x.DeviceId], places[y.DeviceId]), strings.Compare(x.DeviceId, y.DeviceId))
+	})
+	for _, d := range accounts {
+		v.Devices = append(v.Devices, scheduler.Device{ID: d.DeviceId, Model: d.Model, Memory: d.MemoryCapacity,
+			MemFree: d.MemoryCapacity - d.MemoryAllocated, ShareFree: 1000 - d.ShareAllocated, Available: d.Available})
+	}
+	for t := range st.NodeTasks(n.Id) {
+		alloc := st.Allocation(t.Id)
+		if alloc == nil {
+			continue
+		}
+		h := scheduler.Holding{JobID: t.JobId, CPU: alloc.CpuMilli}
+		for _, g := range alloc.Devices {
+			h.Share += int64(g.ShareMilli)
+		}
+		v.Holdings = append(v.Holdings, h)
+	}
+	return v
+}
+
+func statusOf(s pb.NodeState) scheduler.NodeStatus {
+	switch s {
+	case pb.NodeState_NODE_STATE_READY:
+		return scheduler.NodeReady
+	case pb.NodeState_NODE_STATE_SILENT:
+		return scheduler.NodeSilent
+	}
+	return scheduler.NodeLost
+}
+
+func jobValue(j *pb.Job) scheduler.Job {
+	v := SpecValue(j.Spec)
+	v.ID, v.Submit, v.Ordinal, v.Attempt = j.Id, j.SubmitIndex, j.SubmitOrdinal, j.Epoch+1
+	return v
+}
+
+// SpecValue gives what the scheduler needs of a job file, for scheduler.Feasible at submit
+// time; the result has no ID and no place in the order.
+func SpecValue(spec *pb.JobSpec) scheduler.Job {
+	v := scheduler.Job{Priority: spec.GetPriority()}
+	world := int64(0)
+	for _, r := range spec.GetRoles() {
+		world += int64(r.Count)
+		res := r.GetResources()
+		v.Roles = append(v.Roles, scheduler.Role{Name: r.Name, Count: r.Count, Task: scheduler.Request{
+			CPU: res.GetCpuMilli(), Memory: res.GetMemoryBytes(), GPUs: res.GetGpus(), Share: res.GetGpuShareMilli(),
+			GPUMemory: res.GetGpuMemoryBytes(), Model: res.GetGpuModel(), Ports: int32(len(r.Ports))}})
+	}
+	v.Rendezvous = world > 1
+	return v
+}
+
+// Feasible says whether the registered nodes could ever hold the job; see
+// scheduler.Feasible.
+func Feasible(st *state.State, spec *pb.JobSpec) scheduler.Reason {
+	var nodes []scheduler.Node
+	for n := range st.Nodes() {
+		nodes = append(nodes, nodeValue(st, n, st.Account(n.Id)))
+	}
+	return scheduler.Feasible(SpecValue(spec), nodes)
+}
