@@ -24,9 +24,10 @@ type membership struct {
 	server *Server
 	gossip *gossip.Gossip
 
-	mu     sync.Mutex
-	addrs  map[string]string // server ID to address, newest gossip
-	health map[string]*watched
+	mu         sync.Mutex
+	addrs      map[string]string // server ID to address, newest gossip
+	configured map[string]string // the same by Raft's configuration
+	health     map[string]*watched
 }
 
 // watched is the running record behind a health.
@@ -115,9 +116,17 @@ func (m *membership) learn() {
 			addrs[g.ID] = g.Meta.Addr
 		}
 	}
+	members, _, err := m.server.raft.Members()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.addrs = addrs
+	if err != nil {
+		return
+	}
+	clear(m.configured)
+	for _, o := range members {
+		m.configured[o.ID] = o.Addr
+	}
 }
 
 // Locate gives the newest address of a server by gossip, a hint that its certificate must confirm.
@@ -125,6 +134,18 @@ func (m *membership) Locate(id string) (string, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	addr, ok := m.addrs[id]
+	return addr, ok
+}
+
+// Dial gives the address at which Raft should look for a server: by gossip, or else as
+// Raft's own configuration says. It is called on Raft's goroutines, so it asks Raft nothing.
+func (m *membership) Dial(id string) (string, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if addr, ok := m.addrs[id]; ok {
+		return addr, true
+	}
+	addr, ok := m.configured[id]
 	return addr, ok
 }
 

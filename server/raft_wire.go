@@ -7,6 +7,7 @@ import (
 	"log"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -80,12 +81,41 @@ func (a advertised) String() string { return string(a) }
 
 // raftLogger gives the library a logger that writes to ours. Its INFO lines are news to a
 // developer, not to an operator, so they come as DEBUG.
-func raftLogger(l *slog.Logger) hclog.Logger { return &hclogAdapter{log: l.With("part", "raft")} }
+// A complaint that repeats, such as about a server that is down, is told again only after
+// complaintPause; in between it comes as DEBUG.
+func raftLogger(l *slog.Logger) hclog.Logger {
+	return &hclogAdapter{log: l.With("part", "raft"), told: &complaints{last: map[string]time.Time{}}}
+}
+
+const (
+	complaintPause = 30 * time.Second
+	complaintsMax  = 256 // remembered
+)
+
+type complaints struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+// again says whether the same was told a short time ago.
+func (c *complaints) again(key string, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last, ok := c.last[key]; ok && now.Sub(last) < complaintPause {
+		return true
+	}
+	if len(c.last) >= complaintsMax {
+		clear(c.last)
+	}
+	c.last[key] = now
+	return false
+}
 
 type hclogAdapter struct {
 	log  *slog.Logger
 	name string
 	args []any
+	told *complaints
 }
 
 var hclogLevels = map[hclog.Level]slog.Level{
@@ -98,6 +128,15 @@ func (a *hclogAdapter) Log(level hclog.Level, msg string, args ...any) {
 	out, ok := hclogLevels[level]
 	if !ok || !a.log.Enabled(context.Background(), out) {
 		return
+	}
+	if out >= slog.LevelWarn {
+		key := msg
+		if len(args) > 1 {
+			key += fmt.Sprint(args[1])
+		}
+		if a.told.again(key, time.Now()) {
+			out = slog.LevelDebug
+		}
 	}
 	for i := range args {
 		if f, ok := args[i].(hclog.Format); ok && len(f) > 0 {
@@ -131,7 +170,7 @@ func (a *hclogAdapter) ResetNamed(string) hclog.Logger { return a }
 
 // With adds attributes to every later line.
 func (a *hclogAdapter) With(args ...any) hclog.Logger {
-	return &hclogAdapter{log: a.log.With(args...), name: a.name, args: append(append([]any{}, a.args...), args...)}
+	return &hclogAdapter{log: a.log.With(args...), name: a.name, told: a.told, args: append(append([]any{}, a.args...), args...)}
 }
 
 // StandardLogger gives a logger of the standard library that writes at DEBUG.

@@ -104,14 +104,14 @@ func (s *Server) openPort(context.Context) (err error) {
 // openRaft restores the state. Gossip's addresses are looked up through s.members, which
 // is empty until openGossip.
 func (s *Server) openRaft(context.Context) (err error) {
-	s.members = &membership{server: s, addrs: map[string]string{}, health: map[string]*watched{}}
+	s.members = &membership{server: s, addrs: map[string]string{}, configured: map[string]string{}, health: map[string]*watched{}}
 	s.raft, err = openConsensus(consensusConfig{
 		id: s.home.id.MemberID, dataDir: s.cfg.DataDir, timing: s.cfg.Timing, log: s.log,
 		advertise: s.addr, listener: s.port.Listener(transport.ProtoRaft),
 		dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			return transport.Dial(ctx, addr, transport.ProtoRaft, s.home.creds, pb.MemberRole_MEMBER_ROLE_SERVER)
 		},
-		locate: s.members.Locate, fatal: s.fatal, bootstrap: s.cfg.Bootstrap,
+		locate: s.members.Dial, fatal: s.fatal, bootstrap: s.cfg.Bootstrap,
 	}, s.fsm)
 	if err != nil {
 		return err
