@@ -45,15 +45,15 @@ func (a *app) agentCommand() *cobra.Command {
 	}
 	o.flags(cmd, agent.DefaultListen)
 	f := cmd.Flags()
-	f.StringVar(&o.devices, "devices", "", "pretend to these devices: 4xH100-80GB, a YAML file, or none (default: those that are there)")
-	f.StringVar(&o.sharedDir, "shared-dir", "", "folder that every host sees, for checkpoints; each job gets its own in it")
-	f.StringArrayVar(&o.labels, "label", nil, "NAME=VALUE that describes this host; may be repeated")
-	f.StringVar(&o.user, "user", "", "user that runs tasks which name none (default: the agent's)")
-	f.StringVar(&o.ports, "port-range", "20000-29999", "ports to give to tasks")
-	f.StringVar(&o.cpu, "cpu", "", "cores to offer, such as 8 (default: all)")
-	f.StringVar(&o.memory, "memory", "", "memory to offer, such as 64Gi (default: all)")
+	f.StringVar(&o.devices, "devices", "", "pretend to `DEVICES`: 4xH100-80GB, a YAML file, or none (default: those that are there)")
+	f.StringVar(&o.sharedDir, "shared-dir", "", "`FOLDER` that every host sees, for checkpoints; each job gets its own in it")
+	f.StringArrayVar(&o.labels, "label", nil, "`NAME=VALUE` that describes this host; may be repeated")
+	f.StringVar(&o.user, "user", "", "`USER` that runs tasks which name none (default: the agent's)")
+	f.StringVar(&o.ports, "port-range", "20000-29999", "ports (`FIRST-LAST`) to give to tasks")
+	f.StringVar(&o.cpu, "cpu", "", "`CORES` to offer, such as 8 (default: all)")
+	f.StringVar(&o.memory, "memory", "", "memory (`SIZE`) to offer, such as 64Gi (default: all)")
 	f.BoolVar(&o.noGossip, "no-gossip", false, "find servers by --join alone")
-	f.StringVar(&o.timing, "timing", "lan", "lan, or fast for tests on one host")
+	f.StringVar(&o.timing, "timing", "lan", "`PROFILE`: lan, or fast for tests on one host")
 	envFlag(f, "devices", "LLMOS_DEVICES_SPEC")
 	envFlag(f, "shared-dir", "LLMOS_SHARED_DIR")
 	envFlag(f, "user", "LLMOS_TASK_USER")
@@ -81,12 +81,12 @@ func (a *app) agentConfig(o *agentFlags) (agent.Config, error) {
 	}
 	if o.cpu != "" {
 		if cfg.CPUMilli, err = jobspec.ParseCPU(o.cpu); err != nil {
-			return cfg, flagFaults(asFaults(err, "roles[0].resources.cpu"))
+			return cfg, atField(err, "--cpu")
 		}
 	}
 	if o.memory != "" {
 		if cfg.MemoryBytes, err = jobspec.ParseBytes(o.memory); err != nil {
-			return cfg, flagFaults(asFaults(err, "roles[0].resources.memory"))
+			return cfg, atField(err, "--memory")
 		}
 	}
 	switch o.timing {

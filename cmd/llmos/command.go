@@ -61,14 +61,14 @@ func (a *app) run(ctx context.Context, args []string) int {
 // report prints an error as a sentence and a hint, and gives its exit code.
 func (a *app) report(ctx context.Context, err error) int {
 	var status exitStatus
-	var inFile *fileFaults
+	var spec *specFaults
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &status):
 		return int(status)
-	case errors.As(err, &inFile):
-		a.reportFile(inFile)
+	case errors.As(err, &spec):
+		a.reportSpec(spec)
 		return exitInvalid
 	case ctx.Err() != nil && exitCodes[fault.Kind(err)] == exitUnavailable:
 		a.note("llmos: %v\n", context.Cause(ctx))
@@ -90,31 +90,47 @@ func (a *app) report(ctx context.Context, err error) int {
 	return exitFailed
 }
 
-// fileFaults are the faults of a job file.
-type fileFaults struct {
-	file   string
+// specFaults are the faults of a job: of its file, or of the flags that describe it.
+type specFaults struct {
+	file   string // empty: flags
 	faults jobspec.Faults
 }
 
-func (f *fileFaults) Error() string { return f.file + ": " + f.faults.Error() }
+func (f *specFaults) Error() string { return f.faults.Error() }
 
-func (a *app) reportFile(f *fileFaults) {
+// reportSpec prints every fault on a line of its own.
+func (a *app) reportSpec(f *specFaults) {
 	t := a.errTint()
 	for _, e := range f.faults {
-		at := f.file
+		at, sentence := f.file, e.Fault.Message
 		if e.Fault.Line > 0 {
 			at = fmt.Sprintf("%s:%d", f.file, e.Fault.Line)
 		}
-		sentence := e.Fault.Message
-		if e.Fault.Field != "" {
-			sentence = e.Fault.Field + ": " + sentence
+		field := e.Fault.Field
+		if f.file == "" {
+			at, field = flagOf(field), ""
+		}
+		if field != "" {
+			sentence = field + ": " + sentence
 		}
 		if e.Fault.Hint != "" {
-			sentence += t.paint(faint, " ("+e.Fault.Hint+")")
+			sentence += t.paint(faint, " ("+f.hint(e)+")")
 		}
-		a.note("%s: %s\n", t.paint(bold, at), sentence)
+		a.note("%s\n", strings.TrimPrefix(t.paint(bold, at)+": "+sentence, ": "))
 	}
-	a.note("%s the job was not submitted: its file has %s\n", t.paint(red, "llmos:"), count(len(f.faults), "fault"))
+	what := "the command line"
+	if f.file != "" {
+		what = "its file"
+	}
+	a.note("%s the job was not submitted: %s has %s\n", t.paint(red, "llmos:"), what, count(len(f.faults), "fault"))
+}
+
+// hint speaks of flags where there is no file.
+func (f *specFaults) hint(e *fault.Error) string {
+	if f.file != "" {
+		return e.Fault.Hint
+	}
+	return flagWords.Replace(e.Fault.Hint)
 }
 
 // count writes a number with its noun: 1 fault, 2 faults.
@@ -143,7 +159,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use: "llmos", Short: "An operating system for large-model work", Long: rootLong,
 		Example:       "  llmos run train.yaml\n  llmos ps\n  llmos why train-1",
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil

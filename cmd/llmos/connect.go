@@ -31,9 +31,9 @@ type connection struct {
 
 func (c *connection) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&c.dir, "client-dir", "", "folder of your credentials (default ~/.config/llmos)")
-	flags.StringSliceVar(&c.servers, "server", nil, "server to ask instead of those known, host:port")
-	flags.DurationVar(&c.timeout, "timeout", callTimeout, "how long to try")
+	flags.StringVar(&c.dir, "client-dir", "", "`FOLDER` of your credentials (default ~/.config/llmos)")
+	flags.StringSliceVar(&c.servers, "server", nil, "ask these servers instead of those known, `HOST:PORT`,...")
+	flags.DurationVar(&c.timeout, "timeout", callTimeout, "how long (`TIME`) to try")
 	envFlag(flags, "client-dir", "LLMOS_CLIENT_DIR")
 	envFlag(flags, "server", "LLMOS_SERVER")
 }

@@ -62,11 +62,11 @@ func (a *app) devCommand() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.runDev(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.dataDir, "data-dir", "", "folder for everything it keeps (default ~/.local/share/llmos/dev)")
-	f.StringVar(&o.clientDir, "client-dir", "", "folder to write your credentials to (default ~/.config/llmos)")
-	f.StringVar(&o.devices, "devices", "", "pretend to these devices, or none (default: those that are there, else "+devDevices+")")
-	f.StringVar(&o.listen, "listen", devServer, "address of the server, host:port")
-	f.StringVar(&o.agentListen, "agent-listen", devAgent, "address of the agent, host:port")
+	f.StringVar(&o.dataDir, "data-dir", "", "`FOLDER` for everything it keeps (default ~/.local/share/llmos/dev)")
+	f.StringVar(&o.clientDir, "client-dir", "", "`FOLDER` to write your credentials to (default ~/.config/llmos)")
+	f.StringVar(&o.devices, "devices", "", "pretend to `DEVICES`, or none (default: those that are there, else "+devDevices+")")
+	f.StringVar(&o.listen, "listen", devServer, "address of the server, `HOST:PORT`")
+	f.StringVar(&o.agentListen, "agent-listen", devAgent, "address of the agent, `HOST:PORT`")
 	f.BoolVar(&o.keepTasks, "keep-tasks", false, "leave the tasks running when this ends")
 	envFlag(f, "data-dir", "LLMOS_DEV_DIR")
 	envFlag(f, "client-dir", "LLMOS_CLIENT_DIR")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"llmos/proto/fault"
@@ -28,26 +29,28 @@ func flagOf(field string) string {
 	return ""
 }
 
-// asFaults puts an error of jobspec's Parse functions at a field.
-func asFaults(err error, field string) error {
-	return jobspec.Faults{fault.From(err).At(field, 0)}
+// flagWords turns the words of a job file in a hint into those of the flags.
+var flagWords = strings.NewReplacer("gpu_share", "--gpu-share", "set gpus", "set --gpus", "set workdir", "set --workdir", "set name", "set --name")
+
+// atField puts an error of jobspec's Parse functions at a field.
+func atField(err error, field string) *fault.Error { return fault.From(err).At(field, 0) }
+
+// merge adds the faults that are about fields without one.
+func merge(faults, more jobspec.Faults) jobspec.Faults {
+	known := slices.Clone(faults)
+	for _, e := range more {
+		if !slices.ContainsFunc(known, func(k *fault.Error) bool { return flagOf(k.Fault.Field) == flagOf(e.Fault.Field) }) {
+			faults = append(faults, e)
+		}
+	}
+	return faults
 }
 
-// flagFaults makes faults of a spec into one about the flags that describe it. nil stays nil.
-func flagFaults(err error) error {
+// asSpecFaults makes faults of a spec those of the flags that describe it; nil stays nil.
+func asSpecFaults(err error) error {
 	var faults jobspec.Faults
-	if err == nil || !errors.As(err, &faults) {
-		return err
+	if errors.As(err, &faults) {
+		return &specFaults{faults: faults}
 	}
-	sentences := make([]string, 0, len(faults))
-	for _, e := range faults {
-		at := e.Fault.Field
-		if flag := flagOf(at); flag != "" {
-			at = flag
-		}
-		sentences = append(sentences, strings.TrimPrefix(at+": "+e.Fault.Message, ": "))
-	}
-	all := invalid("%s", strings.Join(sentences, "; "))
-	hint := strings.NewReplacer("gpu_share", "--gpu-share", "set gpus", "set --gpus", "set workdir", "set --workdir").Replace(faults[0].Fault.Hint)
-	return all.Hint("%s", hint)
+	return err
 }

@@ -88,6 +88,6 @@ func (a *app) stopCommand() *cobra.Command {
 	}
 	c.flags(cmd)
 	f.flag(cmd)
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who ask later")
+	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` for those who ask later")
 	return cmd
 }

@@ -36,7 +36,7 @@ func (a *app) psCommand() *cobra.Command {
 	f.flag(cmd)
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "finished jobs too")
 	cmd.Flags().BoolVar(&stale, "stale", false, "what the asked server knows, without asking the leader")
-	cmd.Flags().Int32VarP(&limit, "limit", "n", 0, "at most so many jobs (default 1000)")
+	cmd.Flags().Int32VarP(&limit, "limit", "n", 0, "at most `N` jobs (0: 1000)")
 	return cmd
 }
 

@@ -39,9 +39,9 @@ func (a *app) logsCommand() *cobra.Command {
 	c.flags(cmd)
 	flags := cmd.Flags()
 	flags.BoolVarP(&req.Follow, "follow", "f", false, "go on until the job has ended")
-	flags.Int32Var(&req.Rank, "rank", allRanks, "of this rank alone (default: all)")
-	flags.Int64Var(&req.TailLines, "tail", 0, "begin so many lines before the end (default: all)")
-	flags.Uint64Var(&req.Epoch, "attempt", 0, "of this attempt (default: the newest)")
+	flags.Int32Var(&req.Rank, "rank", allRanks, "of rank `N` alone (-1: all)")
+	flags.Int64Var(&req.TailLines, "tail", 0, "begin `N` lines before the end (0: at the beginning)")
+	flags.Uint64Var(&req.Epoch, "attempt", 0, "of attempt `N` (0: the newest)")
 	return cmd
 }
 

@@ -15,7 +15,7 @@ import (
 type format struct{ name string }
 
 func (f *format) flag(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.name, "output", "o", "table", "table, or json for programs")
+	cmd.Flags().StringVarP(&f.name, "output", "o", "table", "`FORMAT`: table, or json for programs")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 }
 

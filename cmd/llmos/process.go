@@ -26,14 +26,14 @@ type processFlags struct {
 
 func (p *processFlags) flags(cmd *cobra.Command, listen string) {
 	f := cmd.Flags()
-	f.StringVar(&p.dataDir, "data-dir", "", "folder for everything it keeps (default /var/lib/llmos/"+cmd.Name()+", or ~/.local/share/llmos/"+cmd.Name()+" when not root)")
-	f.StringVar(&p.listen, "listen", listen, "address of its one port, host:port, TCP and UDP")
-	f.StringVar(&p.advertise, "advertise", "", "address that others reach it at, host:port or host (default: that of --listen, or this machine's)")
-	f.StringSliceVar(&p.join, "join", nil, "servers to join through, host:port,...")
-	f.StringVar(&p.token, "token", "", "join token; used at the first start alone")
-	f.StringVar(&p.name, "name", "", "what people call it (default: the host's name)")
-	f.StringVar(&p.logFormat, "log-format", "text", "text or json")
-	f.StringVar(&p.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&p.dataDir, "data-dir", "", "`FOLDER` for everything it keeps (default /var/lib/llmos/"+cmd.Name()+", or ~/.local/share/llmos/"+cmd.Name()+" when not root)")
+	f.StringVar(&p.listen, "listen", listen, "address of its one port, `HOST:PORT`, TCP and UDP")
+	f.StringVar(&p.advertise, "advertise", "", "`ADDRESS` that others reach it at, host:port or host (default: that of --listen, or this machine's)")
+	f.StringSliceVar(&p.join, "join", nil, "servers to join through, `HOST:PORT`,...")
+	f.StringVar(&p.token, "token", "", "join `TOKEN`; used at the first start alone")
+	f.StringVar(&p.name, "name", "", "`NAME` that people call it by (default: the host's)")
+	f.StringVar(&p.logFormat, "log-format", "text", "`FORMAT`: text or json")
+	f.StringVar(&p.logLevel, "log-level", "info", "`LEVEL`: debug, info, warn or error")
 	for _, name := range []string{"data-dir", "listen", "advertise", "join", "token", "name", "log-format", "log-level"} {
 		envFlag(f, name, "LLMOS_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
 	}

@@ -61,7 +61,7 @@ func (a *app) runCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVarP(&r.wait, "wait", "w", false, "stay until the job has ended and exit with its code")
 	flags.BoolVarP(&r.follow, "follow", "f", false, "--wait, and print what the tasks print")
-	flags.StringVar(&r.requestID, "request-id", "", "key under which a repeated submit is the same job (default: a new one)")
+	flags.StringVar(&r.requestID, "request-id", "", "`KEY` under which a repeated submit is the same job (default: a new one)")
 	r.spec.flags(flags)
 	return cmd
 }
@@ -161,13 +161,13 @@ func (a *app) fileSpec(set changedFlags, flags *specFlags, name string) (*pb.Job
 	spec, err := jobspec.Parse(path, src)
 	var faults jobspec.Faults
 	if errors.As(err, &faults) {
-		return nil, &fileFaults{file: name, faults: faults}
+		return nil, &specFaults{file: name, faults: faults}
 	}
 	if err != nil {
 		return nil, err
 	}
 	flags.override(set, spec)
-	return spec, flagFaults(jobspec.Validate(spec))
+	return spec, asSpecFaults(jobspec.Validate(spec))
 }
 
 func (a *app) readJobFile(name string) (src []byte, path string, err error) {

@@ -31,25 +31,23 @@ type specFlags struct {
 type changedFlags interface{ Changed(name string) bool }
 
 func (s *specFlags) flags(f *pflag.FlagSet) {
-	f.StringVar(&s.name, "name", "", "name of the job, unique among unfinished ones (default: made from the command)")
-	f.Int32VarP(&s.tasks, "tasks", "n", 1, "tasks that start together or not at all")
-	f.Int32Var(&s.gpus, "gpus", 0, "devices of each task")
-	f.StringVar(&s.gpuModel, "gpu-model", "", "model of the devices, such as H100-80GB")
-	f.StringVar(&s.gpuShare, "gpu-share", "", "share of one device instead of whole ones, such as 0.25")
-	f.StringVar(&s.gpuMemory, "gpu-memory", "", "memory of each device, such as 40Gi")
-	f.StringVar(&s.cpu, "cpu", "", "cores of each task, such as 2 or 500m")
-	f.StringVar(&s.memory, "memory", "", "memory of each task, such as 4Gi")
-	f.StringArrayVarP(&s.env, "env", "e", nil, "variable NAME=VALUE; NAME alone takes its value from here")
-	f.StringVar(&s.workdir, "workdir", "", "working directory on the node (default: the present one)")
-	f.StringVar(&s.user, "user", "", "user of the node to run as (default: the agent's task user)")
-	f.Int32Var(&s.retries, "retries", 0, "how often the job is started again after a failure")
-	f.Int32Var(&s.priority, "priority", jobspec.PriorityDefault, "0 to 100, higher first")
+	f.StringVar(&s.name, "name", "", "`NAME` of the job, unique among unfinished ones (default: made from the command)")
+	f.Int32VarP(&s.tasks, "tasks", "n", 1, "start `N` equal tasks together or not at all")
+	f.Int32Var(&s.gpus, "gpus", 0, "`N` devices for each task")
+	f.StringVar(&s.gpuModel, "gpu-model", "", "`MODEL` of the devices, such as H100-80GB")
+	f.StringVar(&s.gpuShare, "gpu-share", "", "`SHARE` of one device instead of whole ones, such as 0.25")
+	f.StringVar(&s.gpuMemory, "gpu-memory", "", "`SIZE` of each device, such as 40Gi")
+	f.StringVar(&s.cpu, "cpu", "", "`CORES` of each task, such as 2 or 500m")
+	f.StringVar(&s.memory, "memory", "", "`SIZE` of each task, such as 4Gi")
+	f.StringArrayVarP(&s.env, "env", "e", nil, "set a variable, `NAME=VALUE`; NAME alone takes its value from here")
+	f.StringVar(&s.workdir, "workdir", "", "working `FOLDER` on the node (default: the present one)")
+	f.StringVar(&s.user, "user", "", "`USER` of the node to run as (default: the agent's task user)")
+	f.Int32Var(&s.retries, "retries", 0, "how often (`N`) the job is started again after a failure")
+	f.Int32Var(&s.priority, "priority", jobspec.PriorityDefault, "`0-100`, higher first")
 }
 
-// fileFlags are those that may be given with a job file and then count more.
-var fileFlags = []string{"name", "retries", "priority"}
-
-// commandFlags are those that only a command behind -- takes.
+// commandFlags are those that only a command behind -- takes; the others may be given with
+// a job file and then count more.
 var commandFlags = []string{"tasks", "gpus", "gpu-model", "gpu-share", "gpu-memory", "cpu", "memory", "env", "workdir", "user"}
 
 // commandOnly gives the first flag that was given and that a job file does not take.
@@ -77,16 +75,9 @@ func (s *specFlags) override(set changedFlags, spec *pb.JobSpec) {
 
 // commandSpec makes the spec of a command behind --.
 func (a *app) commandSpec(set changedFlags, s *specFlags, command []string) (*pb.JobSpec, error) {
-	var faults jobspec.Faults
-	gather := func(err error) {
-		var some jobspec.Faults
-		if err != nil && errors.As(err, &some) {
-			faults = append(faults, some...)
-		}
-	}
-	resources := s.resources(gather)
-	env, err := a.variables(s.env)
-	gather(err)
+	resources, faults := s.resources()
+	env, missing := a.variables(s.env)
+	faults = append(faults, missing...)
 	workdir, err := a.absolute(s.workdir)
 	if s.workdir == "" {
 		workdir, err = a.getwd()
@@ -101,18 +92,19 @@ func (a *app) commandSpec(set changedFlags, s *specFlags, command []string) (*pb
 	if s.name == "" && !set.Changed("name") {
 		spec.GenerateName = jobspec.NameFor(command)
 	}
-	if len(faults) == 0 {
-		gather(jobspec.Validate(spec))
+	var more jobspec.Faults
+	if errors.As(jobspec.Validate(spec), &more) {
+		faults = merge(faults, more)
 	}
 	if len(faults) > 0 {
-		return nil, flagFaults(faults)
+		return nil, &specFaults{faults: faults}
 	}
 	return spec, nil
 }
 
-// resources reads the flags with units; their faults go to gather with the spec's field names.
-func (s *specFlags) resources(gather func(error)) *pb.Resources {
-	r := &pb.Resources{Gpus: s.gpus, GpuModel: s.gpuModel}
+// resources reads the flags with units; their faults have the spec's field names.
+func (s *specFlags) resources() (r *pb.Resources, faults jobspec.Faults) {
+	r = &pb.Resources{Gpus: s.gpus, GpuModel: s.gpuModel}
 	share := int64(0)
 	for _, amount := range []struct {
 		text, field string
@@ -129,29 +121,29 @@ func (s *specFlags) resources(gather func(error)) *pb.Resources {
 		}
 		v, err := amount.parse(amount.text)
 		if err != nil {
-			gather(asFaults(err, "roles[0].resources."+amount.field))
+			faults = append(faults, atField(err, "roles[0].resources."+amount.field))
 		}
 		*amount.into = v
 	}
 	if r.GpuShareMilli = int32(share); share > 0 && s.gpus == 0 {
 		r.Gpus = 1
 	}
-	return r
+	return r, faults
 }
 
 // variables reads -e NAME=VALUE and -e NAME.
-func (a *app) variables(given []string) (map[string]string, error) {
-	env := make(map[string]string, len(given))
+func (a *app) variables(given []string) (env map[string]string, faults jobspec.Faults) {
+	env = make(map[string]string, len(given))
 	for _, v := range given {
 		name, value, assigned := strings.Cut(v, "=")
 		if !assigned {
 			var set bool
 			if value, set = a.getenv(name); !set {
-				e := invalid("%q is not set here", name)
-				return env, jobspec.Faults{e.Hint("write --env %s=VALUE", name).At("roles[0].env", 0)}
+				faults = append(faults, invalid("the variable %q is not set here", name).Hint("write --env %s=VALUE", name).At("roles[0].env", 0))
+				continue
 			}
 		}
 		env[name] = value
 	}
-	return env, nil
+	return env, faults
 }

@@ -66,8 +66,8 @@ func (a *app) createTokenCommand() *cobra.Command {
 	}
 	c.flags(cmd)
 	f.flag(cmd)
-	cmd.Flags().StringVar(&role, "role", "agent", "of the newcomer: server, agent or user")
-	cmd.Flags().DurationVar(&ttl, "ttl", tokenTTL, "how long the token can be used")
+	cmd.Flags().StringVar(&role, "role", "agent", "`ROLE` of the newcomer: server, agent or user")
+	cmd.Flags().DurationVar(&ttl, "ttl", tokenTTL, "how long (`TIME`) the token can be used")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "the token alone")
 	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"server", "agent", "user"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -112,8 +112,8 @@ func (a *app) loginCommand() *cobra.Command {
 			return a.login(cmd.Context(), dir, args[0], servers, force)
 		},
 	}
-	cmd.Flags().StringVar(&dirFlag, "client-dir", "", "folder to keep the credentials in (default ~/.config/llmos)")
-	cmd.Flags().StringSliceVar(&servers, "server", nil, "server to enter by, host:port")
+	cmd.Flags().StringVar(&dirFlag, "client-dir", "", "`FOLDER` to keep the credentials in (default ~/.config/llmos)")
+	cmd.Flags().StringSliceVar(&servers, "server", nil, "server to enter by, `HOST:PORT`")
 	cmd.Flags().BoolVar(&force, "force", false, "replace the credentials of another cluster, keeping a copy")
 	envFlag(cmd.Flags(), "client-dir", "LLMOS_CLIENT_DIR")
 	envFlag(cmd.Flags(), "server", "LLMOS_SERVER")
