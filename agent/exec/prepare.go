@@ -47,10 +47,9 @@ func prepare(dir string, spec Spec) (launch, *startError) {
 		return l, err
 	}
 	l.credential = credential
-	private := []string{filepath.Join(dir, tmpDir)}
+	private := []string{TempDir(dir), HomeDir(dir)}
 	if l.workdir == "" {
-		l.workdir = filepath.Join(dir, workDir)
-		private = append(private, l.workdir)
+		l.workdir = HomeDir(dir)
 	}
 	for _, p := range private {
 		if err := os.Mkdir(p, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

@@ -10,6 +10,9 @@ package exec
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -45,6 +48,30 @@ const (
 	tmpDir       = "tmp"
 	shimLogFile  = "shim.log"
 )
+
+// HomeDir is the private folder of the task that lives in dir: its home, and its working
+// directory when the job names none.
+func HomeDir(dir string) string { return filepath.Join(dir, workDir) }
+
+// TempDir is the private folder for the temporary files of the task that lives in dir.
+func TempDir(dir string) string { return filepath.Join(dir, tmpDir) }
+
+// Shrink deletes what the record of an ended task does not need: all but its log, its end
+// and the claim that keeps it from being started again.
+func Shrink(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("shrink the task: %w", err)
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case logDir, exitFile, claimFile:
+		default:
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
+}
 
 // Spec says what a shim runs. It is written once, before the shim is told of it.
 type Spec struct {

@@ -48,11 +48,12 @@ func (p Phase) String() string {
 
 // Observed is one task as the agent sees it.
 type Observed struct {
-	Assignment *pb.Assignment // the journaled one
-	Phase      Phase
-	StopAt     time.Time // when it was told to stop; zero before
-	Killed     bool      // the agent has asked for the kill
-	Unreported bool      // its state has changed since the server acknowledged a report of it
+	Assignment   *pb.Assignment // the journaled one
+	Phase        Phase
+	StopAt       time.Time // when it was told to stop; zero before
+	Killed       bool      // the agent has asked for the kill
+	Unreported   bool      // its state has changed since it was last reported
+	Acknowledged bool      // the servers have committed its present state
 }
 
 // Wanted is what the servers want of this node.
@@ -293,7 +294,7 @@ func (p *planner) settle() {
 	for _, o := range p.seen {
 		id := taskID(o.Assignment)
 		switch {
-		case o.Phase == Ended && (p.wanted.Forget[id] || p.unwanted(id) && !o.Unreported):
+		case o.Phase == Ended && (p.wanted.Forget[id] || p.unwanted(id) && o.Acknowledged):
 			p.act(Action{Kind: Clean, TaskID: id})
 		case o.Unreported && (o.Phase == Ended || o.Phase == Running || o.Phase == Stopping):
 			p.act(Action{Kind: Report, TaskID: id})

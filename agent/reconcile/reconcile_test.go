@@ -49,10 +49,11 @@ func want(text string) *pb.Assignment {
 	return a
 }
 
-// sees makes an observation: "running! a.e1.r0 dev=g1"; the mark means unreported.
+// sees makes an observation: "running! a.e1.r0 dev=g1"; the mark means unreported, none acknowledged.
 func sees(text string) Observed {
 	phase, rest, _ := strings.Cut(text, " ")
 	o := Observed{Assignment: want(rest), Unreported: strings.HasSuffix(phase, "!")}
+	o.Acknowledged = !o.Unreported
 	for p := Unproven; p <= Ended; p++ {
 		if p.String() == strings.TrimSuffix(phase, "!") {
 			o.Phase = p
@@ -207,7 +208,7 @@ func (m *model) obey(t *rapid.T, r Result) {
 			o.Killed = true
 			m.end(a.TaskID)
 		case Report:
-			o.Unreported = false
+			o.Unreported, o.Acknowledged = false, true
 		case Clean:
 			if m.running[a.TaskID] != nil {
 				t.Fatalf("running task %s was forgotten", a.TaskID)
@@ -238,7 +239,7 @@ func (m *model) mayRun(t *rapid.T, a *pb.Assignment) {
 func (m *model) end(id string) {
 	delete(m.running, id)
 	if o := m.seen[id]; o != nil {
-		o.Phase, o.Unreported = Ended, true
+		o.Phase, o.Unreported, o.Acknowledged = Ended, true, false
 	}
 }
 
@@ -280,7 +281,7 @@ func (m *model) disturb(t *rapid.T) {
 			if o.Phase != Ended {
 				o.Phase, o.StopAt, o.Killed = Unproven, time.Time{}, false
 			} else {
-				o.Unreported = true
+				o.Unreported, o.Acknowledged = true, false
 			}
 		}
 	case 5: // what was unproven is found, or shown to be gone

@@ -1,0 +1,218 @@
+package agent
+
+import (
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
+
+	"llmos/proto/fault"
+	pb "llmos/proto/llmos/v1"
+)
+
+// Defaults of a Config.
+const (
+	DefaultListen  = ":7301"
+	DefaultPortMin = 20000 // of the range from which tasks get ports, inclusive
+	DefaultPortMax = 29999
+)
+
+const (
+	warmShims       = 2                // kept ready, so that a start waits for no process of ours
+	inventoryEvery  = 15 * time.Second // between two looks at the devices
+	nameBytesMax    = 63
+	maxLabels       = 64
+	labelBytesMax   = 256
+	stopTimeout     = 5 * time.Second // for calls in progress when the agent ends
+	gossipLeaveTime = time.Second
+)
+
+// Config says how one agent runs. DefaultConfig gives the defaults; DataDir has none.
+type Config struct {
+	// DataDir holds everything the agent keeps: identity, keys, journal, tasks and their
+	// logs. It is made when absent. Task users must be able to pass through its parents.
+	DataDir string
+	// Listen is host:port of the one port (TCP and UDP); an empty host is every interface,
+	// port 0 picks a free one.
+	Listen string
+	// Advertise is host:port, or a host alone, that servers reach this agent at and that
+	// tasks on other nodes reach its tasks at. Default: Listen's host, or this machine's
+	// first address that is not loopback; the bound port.
+	Advertise string
+	// Name is what people call this node. Default: the host name.
+	Name string
+	// Join lists servers (host:port) to find the cluster by.
+	Join []string
+	// Token is the join token; used in an empty DataDir alone.
+	Token string
+	// Devices scripts the node's devices ("4xH100-80GB", or a YAML file) in place of what
+	// the hardware has; "none" is no devices at all. Empty: the hardware's.
+	Devices string
+	// CPUMilli and MemoryBytes replace what the host has to give; 0: what is found.
+	CPUMilli, MemoryBytes int64
+	// SharedDir is a directory that every node sees; each job gets a folder in it. Empty: none.
+	SharedDir string
+	// Labels describe the node for placement.
+	Labels map[string]string
+	// TaskUser runs the tasks that name no user. Empty: the agent's own.
+	TaskUser string
+	// PortMin and PortMax bound, inclusive, the ports given to tasks.
+	PortMin, PortMax int
+	// Self is the path of the llmos binary, whose hidden verbs are the shim and the NVML
+	// probe. Default: this program.
+	Self string
+	// Version is the program's version, shown with the node.
+	Version string
+	// Gossip lets the agent take part in gossip, by which it finds servers that it was not
+	// told of. FastGossip uses the timing of one host's tests.
+	Gossip, FastGossip bool
+	// Log receives everything worth telling. Default: discarded.
+	Log *slog.Logger
+}
+
+// DefaultConfig gives a configuration that lacks only DataDir and a way to join.
+func DefaultConfig() Config {
+	return Config{Listen: DefaultListen, PortMin: DefaultPortMin, PortMax: DefaultPortMax, Gossip: true,
+		Log: slog.New(slog.DiscardHandler)}
+}
+
+var nodeName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
+
+// Validate checks the fields and their relations; what is wrong is a fault that names the
+// field and says what to do.
+func (c Config) Validate() error {
+	bad := func(field, format string, args ...any) *fault.Error {
+		return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, format, args...).At(field, 0)
+	}
+	if c.DataDir == "" {
+		return bad("data-dir", "no data directory is given").Hint("name a directory of this agent's own with --data-dir")
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return bad("listen", "%q is not host:port", c.Listen).Hint("give it as in --listen :7301")
+	}
+	if c.Log == nil {
+		return bad("log", "no logger is given")
+	}
+	for _, addr := range c.Join {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return bad("join", "%q is not host:port", addr).Hint("name a server as in --join 10.0.0.1:7300")
+		}
+	}
+	if c.Name != "" && (len(c.Name) > nameBytesMax || !nodeName.MatchString(c.Name)) {
+		return bad("name", "%q cannot be a node's name", c.Name).
+			Hint("use letters, digits, '.', '_' and '-', at most %d of them", nameBytesMax)
+	}
+	return c.validateTasks(bad)
+}
+
+// validateTasks checks what concerns the tasks of the node.
+func (c Config) validateTasks(bad func(field, format string, args ...any) *fault.Error) error {
+	if c.PortMin < 1 || c.PortMax > 65535 || c.PortMin > c.PortMax {
+		return bad("ports", "the ports for tasks, %d to %d, are not a range within 1 to 65535", c.PortMin, c.PortMax).
+			Hint("give them as in --ports 20000-29999")
+	}
+	if c.CPUMilli < 0 {
+		return bad("cpu", "the CPU capacity of %d millicores is negative", c.CPUMilli)
+	}
+	if c.MemoryBytes < 0 {
+		return bad("memory", "the memory capacity of %d bytes is negative", c.MemoryBytes)
+	}
+	if c.SharedDir != "" {
+		if !filepath.IsAbs(c.SharedDir) {
+			return bad("shared-dir", "%q is not an absolute path", c.SharedDir)
+		}
+		if info, err := os.Stat(c.SharedDir); err != nil || !info.IsDir() {
+			return bad("shared-dir", "%s is not a directory on this node", c.SharedDir).Hint("mount or make it before the agent starts")
+		}
+	}
+	if c.TaskUser != "" {
+		if err := checkTaskUser(c.TaskUser); err != nil {
+			return bad("task-user", "%w", err).Hint("name a user that `id %s` knows", c.TaskUser)
+		}
+	}
+	if len(c.Labels) > maxLabels {
+		return bad("labels", "the node has %d labels, at most %d", len(c.Labels), maxLabels)
+	}
+	for key, value := range c.Labels {
+		if key == "" || len(key)+len(value) > labelBytesMax {
+			return bad("labels", "the label %q has no name or is longer than %d bytes", key+"="+value, labelBytesMax)
+		}
+	}
+	return nil
+}
+
+// name gives the node's name.
+func (c Config) name() string {
+	if c.Name != "" {
+		return c.Name
+	}
+	if h, err := os.Hostname(); err == nil {
+		return h
+	}
+	return "node"
+}
+
+// advertised gives host:port that others reach an agent at which is bound to port.
+func (c Config) advertised(port int) (string, error) {
+	host, given, err := net.SplitHostPort(c.Advertise)
+	if err != nil {
+		host, given = c.Advertise, ""
+	}
+	if host == "" {
+		if host, _, err = net.SplitHostPort(c.Listen); err != nil {
+			return "", err
+		}
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		host = firstAddress()
+	}
+	if given == "" || given == "0" {
+		given = strconv.Itoa(port)
+	}
+	return net.JoinHostPort(host, given), nil
+}
+
+// firstAddress gives this machine's first address that others may reach, or loopback.
+func firstAddress() string {
+	best := "127.0.0.1"
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return best
+	}
+	for _, a := range addrs {
+		n, ok := a.(*net.IPNet)
+		if !ok || !n.IP.IsGlobalUnicast() {
+			continue
+		}
+		if n.IP.To4() != nil {
+			return n.IP.String()
+		}
+		if best == "127.0.0.1" {
+			best = n.IP.String()
+		}
+	}
+	return best
+}
+
+// hosts gives the names and addresses for this agent's certificate.
+func (c Config) hosts() []string {
+	out := []string{"localhost", "127.0.0.1", "::1"}
+	seen := map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true, "": true}
+	add := func(h string) {
+		if !seen[h] {
+			seen[h] = true
+			out = append(out, h)
+		}
+	}
+	if adv, err := c.advertised(0); err == nil {
+		host, _, _ := net.SplitHostPort(adv)
+		add(host)
+	}
+	if name, err := os.Hostname(); err == nil {
+		add(name)
+	}
+	return out
+}

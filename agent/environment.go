@@ -1,0 +1,198 @@
+package agent
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+
+	"llmos/agent/exec"
+	pb "llmos/proto/llmos/v1"
+)
+
+const (
+	taskPath       = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	attemptKeyFile = "attempt.key"
+	reservedPrefix = "LLMOS_" // of variables that a job cannot set
+)
+
+// site is what a task's surroundings need to know of its node.
+type site struct {
+	nodeID, nodeName string
+	tasks            string // folder of the tasks' directories
+	sharedDir        string // empty: none
+	taskUser         string // empty: the agent's own
+}
+
+// checkTaskUser says whether tasks can run as the user.
+func checkTaskUser(name string) error {
+	u, err := user.Lookup(name)
+	if err != nil {
+		if u, err = user.LookupId(name); err != nil {
+			return fmt.Errorf("user %q does not exist on this node", name)
+		}
+	}
+	if os.Geteuid() != 0 && u.Uid != strconv.Itoa(os.Geteuid()) {
+		return fmt.Errorf("tasks cannot run as user %q: the agent does not run as root", name)
+	}
+	return nil
+}
+
+// taskUser is who runs the task; empty: the agent's own user.
+func (s site) taskUserOf(a *pb.Assignment) string {
+	if name := a.GetRole().GetUser(); name != "" {
+		return name
+	}
+	return s.taskUser
+}
+
+// dir is the task's directory.
+func (s site) dir(taskID string) string { return filepath.Join(s.tasks, taskID) }
+
+// jobDir is the job's folder in the shared directory; empty when there is none.
+func (s site) jobDir(a *pb.Assignment) string {
+	if s.sharedDir == "" {
+		return ""
+	}
+	return filepath.Join(s.sharedDir, a.GetTask().GetJobId())
+}
+
+// environment gives the task's whole environment, NAME=value, in a fixed order: nothing
+// is inherited. A role may replace what is set here, but for LLMOS_ names. localWorld is
+// the number of the attempt's tasks on this node.
+func (s site) environment(a *pb.Assignment, localWorld int) []string {
+	task, allocation, attempt, dir := a.GetTask(), a.GetAllocation(), a.GetAttempt(), s.dir(a.GetTask().GetId())
+	env := map[string]string{}
+	devices := make([]string, 0, len(allocation.GetDevices()))
+	for _, grant := range allocation.GetDevices() {
+		devices = append(devices, grant.GetDeviceId())
+	}
+	order := []string{}
+	set := func(name, value string) {
+		if _, there := env[name]; !there {
+			order = append(order, name)
+		}
+		env[name] = value
+	}
+	set("PATH", taskPath)
+	set("HOME", exec.HomeDir(dir))
+	set("USER", s.userName(a))
+	set("LANG", "C.UTF-8")
+	set("TMPDIR", exec.TempDir(dir))
+	set("RANK", strconv.Itoa(int(task.GetRank())))
+	set("WORLD_SIZE", strconv.Itoa(int(attempt.GetWorldSize())))
+	set("LOCAL_RANK", strconv.Itoa(int(task.GetLocalRank())))
+	set("LOCAL_WORLD_SIZE", strconv.Itoa(localWorld))
+	set("MASTER_ADDR", masterHost(attempt))
+	if port := attempt.GetRendezvousPort(); port > 0 {
+		set("MASTER_PORT", strconv.Itoa(int(port)))
+	}
+	set("CUDA_VISIBLE_DEVICES", strings.Join(devices, ","))
+	set("LLMOS_JOB_ID", task.GetJobId())
+	set("LLMOS_JOB_NAME", a.GetJobName())
+	set("LLMOS_TASK_ID", task.GetId())
+	set("LLMOS_EPOCH", strconv.FormatUint(task.GetEpoch(), 10))
+	set("LLMOS_ROLE", task.GetRole())
+	set("LLMOS_ROLE_INDEX", strconv.Itoa(int(task.GetIndex())))
+	set("LLMOS_NODE_ID", s.nodeID)
+	set("LLMOS_NODE_NAME", s.nodeName)
+	set("LLMOS_DEVICES", strings.Join(devices, ","))
+	set("LLMOS_TASK_DIR", dir)
+	set("LLMOS_ATTEMPT_KEY_FILE", filepath.Join(dir, attemptKeyFile))
+	if jobDir := s.jobDir(a); jobDir != "" {
+		set("LLMOS_JOB_DIR", jobDir)
+	}
+	ports := allocation.GetPorts()
+	if allocation.GetHoldsRendezvous() && len(ports) > 0 {
+		ports = ports[1:]
+	}
+	for i, name := range a.GetRole().GetPorts() {
+		if i < len(ports) {
+			set("LLMOS_PORT_"+variableName(name), strconv.Itoa(int(ports[i])))
+		}
+	}
+	own := make([]string, 0, len(a.GetRole().GetEnv()))
+	for name := range a.GetRole().GetEnv() {
+		own = append(own, name)
+	}
+	sort.Strings(own)
+	for _, name := range own {
+		if !strings.HasPrefix(name, reservedPrefix) {
+			set(name, a.GetRole().GetEnv()[name])
+		}
+	}
+	out := make([]string, len(order))
+	for i, name := range order {
+		out[i] = name + "=" + env[name]
+	}
+	return out
+}
+
+// masterHost is where rank 0 listens; a task alone is its own master.
+func masterHost(attempt *pb.Attempt) string {
+	if host := attempt.GetRendezvousHost(); host != "" {
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			return h
+		}
+		return host
+	}
+	return "127.0.0.1"
+}
+
+func (s site) userName(a *pb.Assignment) string {
+	if name := s.taskUserOf(a); name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return strconv.Itoa(os.Geteuid())
+}
+
+// variableName writes a port's name as a variable's: capitals, digits and underscores.
+func variableName(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		}
+		return '_'
+	}, name)
+}
+
+// prepare makes the task's directory with its key, and the job's folder, and gives the
+// spec for its shim.
+func (s site) prepare(a *pb.Assignment, localWorld int) (exec.Spec, error) {
+	dir, role := s.dir(a.GetTask().GetId()), a.GetRole()
+	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+		return exec.Spec{}, fmt.Errorf("make the task's directory: %w", err)
+	}
+	key := filepath.Join(dir, attemptKeyFile)
+	if err := os.WriteFile(key, []byte(hex.EncodeToString(a.GetAttemptKey())), 0o400); err != nil {
+		return exec.Spec{}, fmt.Errorf("write the attempt's key: %w", err)
+	}
+	owned := []string{key}
+	if jobDir := s.jobDir(a); jobDir != "" {
+		err := os.Mkdir(jobDir, 0o770)
+		switch {
+		case err == nil:
+			owned = append(owned, jobDir)
+		case !errors.Is(err, fs.ErrExist):
+			return exec.Spec{}, fmt.Errorf("make the job's folder in the shared directory: %w", err)
+		}
+	}
+	return exec.Spec{
+		TaskID: a.GetTask().GetId(), NodeName: s.nodeName, Command: role.GetCommand(), Env: s.environment(a, localWorld),
+		Workdir: role.GetWorkdir(), User: s.taskUserOf(a), Owned: owned, StopSignal: role.GetStopSignal(), GraceMS: role.GetGraceMs(),
+		MemoryBytes: a.GetAllocation().GetMemoryBytes(), CPUMilli: a.GetAllocation().GetCpuMilli(), LogMaxBytes: role.GetLogMaxBytes(),
+	}, nil
+}

@@ -1,0 +1,60 @@
+package agent
+
+import (
+	"maps"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"llmos/agent/device"
+	"llmos/agent/exec"
+	pb "llmos/proto/llmos/v1"
+)
+
+// nodeBox holds what this node says of itself. Safe for concurrent use.
+type nodeBox struct {
+	mu      sync.Mutex
+	node    *pb.Node
+	changed chan struct{} // closed at the next change
+}
+
+func newNodeBox(n *pb.Node) *nodeBox { return &nodeBox{node: n, changed: make(chan struct{})} }
+
+// get gives the node, which is not changed any more, and what closes when there is a newer one.
+func (b *nodeBox) get() (*pb.Node, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.node, b.changed
+}
+
+// update replaces the node by a changed copy.
+func (b *nodeBox) update(change func(*pb.Node)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := proto.CloneOf(b.node)
+	change(n)
+	b.node = n
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// describe gives the record of this node from its configuration and first inventory.
+func describe(cfg Config, id, addr string, first device.Inventory) *pb.Node {
+	n := &pb.Node{Id: id, Name: cfg.name(), Addr: addr, BootId: exec.BootID(), Version: cfg.Version,
+		PortMin: int32(cfg.PortMin), PortMax: int32(cfg.PortMax), Labels: maps.Clone(cfg.Labels)}
+	cfg.inventory(n, first)
+	return n
+}
+
+// inventory writes what was found into the node, but for what the configuration fixes.
+func (c Config) inventory(n *pb.Node, inv device.Inventory) {
+	n.CpuMilli, n.MemoryBytes = inv.Host.CPUMilli, inv.Host.MemoryBytes
+	if c.CPUMilli > 0 {
+		n.CpuMilli = c.CPUMilli
+	}
+	if c.MemoryBytes > 0 {
+		n.MemoryBytes = c.MemoryBytes
+	}
+	n.NumaNodes, n.CpuModel, n.Os = int32(inv.Host.NUMANodes), inv.Host.CPUModel, inv.Host.OS
+	n.Devices = inv.Devices
+}

@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"sort"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "llmos/proto/llmos/v1"
+)
+
+// reportsPerMessage bounds the reports that travel together.
+const reportsPerMessage = 512
+
+// outbox holds what the servers are to be told. A report is kept until the server has
+// acknowledged it or a newer one of the same task has taken its place; it is sent again
+// over every new session. Its size is bounded by the number of tasks. Safe for concurrent
+// use.
+type outbox struct {
+	mu       sync.Mutex
+	seq      uint64                    // of the newest message
+	pending  map[string]*pb.TaskReport // task ID -> newest, unacknowledged
+	sentAs   map[string]uint64         // task ID -> seq under which the pending report was sent; absent: unsent
+	progress map[string]*pb.Progress   // changed since it was last sent
+	reports  chan struct{}             // has a token when there may be unsent reports
+}
+
+func newOutbox() *outbox {
+	return &outbox{pending: map[string]*pb.TaskReport{}, sentAs: map[string]uint64{}, progress: map[string]*pb.Progress{},
+		reports: make(chan struct{}, 1)}
+}
+
+func (o *outbox) wake() {
+	select {
+	case o.reports <- struct{}{}:
+	default:
+	}
+}
+
+// put queues a report, in place of an older one of the same task.
+func (o *outbox) put(r *pb.TaskReport) {
+	o.mu.Lock()
+	o.pending[r.GetTaskId()] = r
+	delete(o.sentAs, r.GetTaskId())
+	o.mu.Unlock()
+	o.wake()
+}
+
+// putProgress queues a task's newest progress.
+func (o *outbox) putProgress(p *pb.Progress) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.progress[p.GetTaskId()] = p
+}
+
+// takeProgress gives what has changed, by task ID, and counts it as sent.
+func (o *outbox) takeProgress() []*pb.Progress {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := make([]*pb.Progress, 0, len(o.progress))
+	for _, p := range o.progress {
+		out = append(out, p)
+	}
+	clear(o.progress)
+	sort.Slice(out, func(a, b int) bool { return out[a].GetTaskId() < out[b].GetTaskId() })
+	return out
+}
+
+// take gives the next message of unsent reports; nil when there is none.
+func (o *outbox) take() *pb.Reports {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var ids []string
+	for id := range o.pending {
+		if _, sent := o.sentAs[id]; !sent {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	sort.Strings(ids)
+	if len(ids) > reportsPerMessage {
+		ids = ids[:reportsPerMessage]
+		o.wake()
+	}
+	o.seq++
+	m := &pb.Reports{Seq: o.seq}
+	for _, id := range ids {
+		o.sentAs[id] = o.seq
+		m.Reports = append(m.Reports, proto.CloneOf(o.pending[id]))
+	}
+	return m
+}
+
+// acknowledge drops what was sent up to seq and gives it.
+func (o *outbox) acknowledge(seq uint64) []*pb.TaskReport {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var done []*pb.TaskReport
+	for id, sent := range o.sentAs {
+		if sent <= seq {
+			done = append(done, o.pending[id])
+			delete(o.pending, id)
+			delete(o.sentAs, id)
+		}
+	}
+	return done
+}
+
+// reconnected makes everything unacknowledged unsent again.
+func (o *outbox) reconnected() {
+	o.mu.Lock()
+	clear(o.sentAs)
+	left := len(o.pending)
+	o.mu.Unlock()
+	if left > 0 {
+		o.wake()
+	}
+}
+
+// forget drops what concerns the task.
+func (o *outbox) forget(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.pending, id)
+	delete(o.sentAs, id)
+	delete(o.progress, id)
+}

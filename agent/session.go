@@ -1,0 +1,266 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"llmos/proto/fault"
+	pb "llmos/proto/llmos/v1"
+)
+
+const (
+	reconnectMin   = 50 * time.Millisecond
+	reconnectMax   = 2 * time.Second
+	welcomeTimeout = 5 * time.Second        // from dialling a server to its welcome
+	telemetryEvery = 500 * time.Millisecond // between two messages of progress
+	heldMin        = reconnectMax           // a shorter session does not make the next try sooner
+	heartbeatMin   = 20 * time.Millisecond
+	inboundMax     = 16 // messages of the server that wait for the session's loop
+)
+
+// sessions keeps one session with the leader, whatever it takes to find it. Losing it
+// stops nothing: tasks run on, and reports wait.
+type sessions struct {
+	clusterID  string
+	dial       func(addr string) (*grpc.ClientConn, error)
+	book       *addressBook
+	supervisor *supervisor
+	outbox     *outbox
+	node       *nodeBox
+	log        *slog.Logger
+}
+
+// errStale ends a session with a server that knows less than this node does.
+var errStale = errors.New("the server is behind what this node has seen")
+
+// run keeps a session until ctx ends.
+func (s *sessions) run(ctx context.Context) {
+	s.supervisor.ready(ctx)
+	pause := reconnectMin
+	for ctx.Err() == nil {
+		if s.round(ctx) {
+			pause = reconnectMin
+		}
+		jittered := pause/2 + rand.N(pause)
+		select {
+		case <-ctx.Done():
+		case <-time.After(jittered):
+		}
+		pause = min(2*pause, reconnectMax)
+	}
+}
+
+// round asks every known server once, following their hints, until one has held a
+// session. It reports whether one did for a while.
+func (s *sessions) round(ctx context.Context) (held bool) {
+	queue := s.book.candidates()
+	if len(queue) == 0 {
+		s.log.Warn("no server is known; name one with --join")
+	}
+	for hops := 0; len(queue) > 0 && ctx.Err() == nil; {
+		addr := queue[0]
+		queue = queue[1:]
+		began := time.Now()
+		welcomed, err := s.connect(ctx, addr)
+		if ctx.Err() != nil {
+			return welcomed
+		}
+		if welcomed {
+			s.log.Info("session ended; the tasks run on", "server", addr, "error", err)
+			if next := leaderOf(err); next != "" && next != addr || errors.Is(err, errStale) {
+				s.book.setLeader(next)
+			}
+			return time.Since(began) >= heldMin
+		}
+		s.log.Debug("no session", "server", addr, "error", err)
+		if next := leaderOf(err); next != "" && next != addr && hops < hopsMax {
+			hops++
+			s.book.setLeader(next)
+			queue = append([]string{next}, queue...)
+		}
+	}
+	s.book.setLeader("")
+	return false
+}
+
+// leaderOf gives the leader's address that a NOT_LEADER fault names.
+func leaderOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	f := fault.From(err).Fault
+	if f.GetKind() != pb.ErrorKind_ERROR_KIND_NOT_LEADER {
+		return ""
+	}
+	return f.GetLeaderAddr()
+}
+
+// link is one open session.
+type link struct {
+	*sessions
+	stream    grpc.BidiStreamingClient[pb.AgentMessage, pb.ServerMessage]
+	addr      string
+	welcomed  bool
+	full      bool // the whole desired set has come
+	heartbeat *time.Ticker
+}
+
+// connect opens a session with one server and serves it to its end.
+func (s *sessions) connect(parent context.Context, addr string) (welcomed bool, err error) {
+	ctx, cancel := context.WithCancel(parent)
+	defer cancel()
+	conn, err := s.dial(addr)
+	if err != nil {
+		return false, fmt.Errorf("dial %s: %w", addr, err)
+	}
+	defer conn.Close()
+	patience := time.AfterFunc(welcomeTimeout, cancel)
+	defer patience.Stop()
+	stream, err := pb.NewSessionServiceClient(conn).Connect(ctx)
+	if err != nil {
+		return false, fmt.Errorf("open a session with %s: %w", addr, err)
+	}
+	l := &link{sessions: s, stream: stream, addr: addr, heartbeat: time.NewTicker(time.Hour)}
+	defer l.heartbeat.Stop()
+	s.outbox.reconnected()
+	node, changed := s.node.get()
+	hello := &pb.Hello{Node: node, Tasks: s.supervisor.list(), SeenIndex: s.supervisor.seen.Load(), ClusterId: s.clusterID}
+	inbound := make(chan *pb.ServerMessage, inboundMax)
+	failed := make(chan error, 1)
+	var receiving sync.WaitGroup
+	receiving.Go(func() { l.receive(ctx, inbound, failed) })
+	defer receiving.Wait()
+	defer cancel()
+	err = l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Hello{Hello: hello}})
+	if err == nil {
+		err = l.serve(ctx, changed, inbound, failed, func() { patience.Stop() })
+	}
+	if err = reason(err, inbound, failed); err != nil {
+		err = fmt.Errorf("session with %s: %w", addr, err)
+	}
+	return l.welcomed, err
+}
+
+// send sends one message; io.EOF says that the reason comes from receive.
+func (l *link) send(m *pb.AgentMessage) error { return l.stream.Send(m) }
+
+func (l *link) receive(ctx context.Context, inbound chan<- *pb.ServerMessage, failed chan<- error) {
+	for {
+		m, err := l.stream.Recv()
+		if err != nil {
+			failed <- err
+			return
+		}
+		select {
+		case inbound <- m:
+		case <-ctx.Done():
+			failed <- ctx.Err()
+			return
+		}
+	}
+}
+
+// reason gives why the stream has ended, when a send has only seen that it has.
+func reason(err error, inbound <-chan *pb.ServerMessage, failed <-chan error) error {
+	for errors.Is(err, io.EOF) {
+		select {
+		case <-inbound:
+		case err = <-failed:
+			return err
+		}
+	}
+	return err
+}
+
+// serve is the session's loop: the one sender, and the order of what comes in.
+func (l *link) serve(ctx context.Context, inventory <-chan struct{}, inbound <-chan *pb.ServerMessage, failed <-chan error, welcome func()) error {
+	telemetry := time.NewTicker(telemetryEvery)
+	defer telemetry.Stop()
+	var reports <-chan struct{} // only after the welcome
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			_ = l.stream.CloseSend()
+			return ctx.Err()
+		case err = <-failed:
+			return err
+		case m := <-inbound:
+			if err = l.take(m); err == nil && l.welcomed && reports == nil {
+				welcome()
+				reports = l.outbox.reports
+			}
+		case <-reports:
+			if r := l.outbox.take(); r != nil {
+				err = l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Reports{Reports: r}})
+			}
+		case <-telemetry.C:
+			if p := l.progress(); len(p) > 0 {
+				err = l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Telemetry{Telemetry: &pb.Telemetry{Progress: p}}})
+			}
+		case <-l.heartbeat.C:
+			err = l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Heartbeat{Heartbeat: &pb.Heartbeat{TimeMs: time.Now().UnixMilli()}}})
+		case <-inventory:
+			var node *pb.Node
+			node, inventory = l.node.get()
+			err = l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Inventory{Inventory: node}})
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (l *link) progress() []*pb.Progress {
+	if !l.welcomed {
+		return nil
+	}
+	return l.outbox.takeProgress()
+}
+
+// take acts on one message of the server.
+func (l *link) take(m *pb.ServerMessage) error {
+	switch m := m.GetMessage().(type) {
+	case *pb.ServerMessage_Welcome:
+		w := m.Welcome
+		if w.GetClusterId() != l.clusterID {
+			return fmt.Errorf("server %s is of cluster %s, and this node of %s", l.addr, w.GetClusterId(), l.clusterID)
+		}
+		l.welcomed = true
+		l.book.setLeader(l.addr)
+		l.book.learn(w.GetServerAddrs())
+		// A little more often than asked: a late heartbeat must not look like silence.
+		every := time.Duration(w.GetHeartbeatMs()) * time.Millisecond * 2 / 3
+		l.heartbeat.Reset(max(every, heartbeatMin))
+		l.log.Info("session open", "leader", w.GetLeaderId(), "addr", l.addr)
+	case *pb.ServerMessage_Desired:
+		return l.desired(m.Desired)
+	case *pb.ServerMessage_Acknowledge:
+		if done := l.outbox.acknowledge(m.Acknowledge.GetSeq()); len(done) > 0 {
+			l.supervisor.post(ackNews{done})
+		}
+	}
+	return nil
+}
+
+// desired passes a desired set on, unless it comes from a server that has been left
+// behind: what that one does not know would be stopped.
+func (l *link) desired(d *pb.Desired) error {
+	if !l.welcomed || !l.full && !d.GetFull() {
+		return fmt.Errorf("it did not begin with a welcome and a full desired set")
+	}
+	if seen := l.supervisor.seen.Load(); d.GetFull() && d.GetIndex() < seen {
+		return fmt.Errorf("its desired set is of index %d, seen is %d: %w", d.GetIndex(), seen, errStale)
+	}
+	l.full = true
+	l.supervisor.post(desiredNews{d})
+	return nil
+}
