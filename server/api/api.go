@@ -45,8 +45,9 @@ type Backend interface {
 	Explain(jobID string) (reason, remedy string, details []string)
 	// Progress gives what the job's tasks last said, by rank; from the leader alone.
 	Progress(jobID string) []*pb.Progress
-	// ClusterStatus gives Raft's part of the status: servers, term, indexes and leader.
-	// With local it asks nobody else.
+	// ClusterStatus gives all of the status but the numbers of nodes, devices and jobs:
+	// who answers, Raft's view, the state's hash and what the check of its invariants
+	// found. Never nil; the caller may change it. With local it asks nobody else.
 	ClusterStatus(ctx context.Context, local bool) *pb.ClusterStatus
 	// ServerID names this server.
 	ServerID() string

@@ -55,7 +55,8 @@ func (g *gate) tryLeader(ctx context.Context, c call, write bool, p place) (sent
 	if isMe {
 		return p.here()
 	}
-	if c.forwarded || id == "" {
+	// A leader that is not ready yet names itself without being one.
+	if c.forwarded || id == "" || id == g.b.ServerID() {
 		return false, notLeader(g.b.ServerID(), addr)
 	}
 	conn, err := g.b.LeaderConn(ctx)

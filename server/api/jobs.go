@@ -21,6 +21,7 @@ const (
 	reasonMax      = 1024 // bytes of a stop's reason
 	listMax        = 1000 // jobs of one page
 	pageBytesMax   = 4 << 20
+	pageReasonsMax = 50 // pending jobs of a page whose reason the controller is asked for
 )
 
 // cluster serves ClusterService.
@@ -28,7 +29,6 @@ type cluster struct {
 	pb.UnimplementedClusterServiceServer
 	b            Backend
 	log          *slog.Logger
-	checks       checker
 	agentSilence time.Duration // 0: the constant; tests shorten it
 }
 
@@ -122,7 +122,7 @@ func (s *cluster) GetJob(ctx context.Context, req *pb.GetJobRequest) (*pb.JobVie
 	if err != nil {
 		return nil, err
 	}
-	return s.view(st, job, true), nil
+	return s.view(st, job), nil
 }
 
 // state gives what a read answers from.
@@ -148,9 +148,17 @@ func findJob(st *state.State, name string) (*pb.Job, error) {
 	return job, nil
 }
 
-// view puts a job together with its newest attempt. The records are the state's own and
-// must not be changed.
-func (s *cluster) view(st *state.State, job *pb.Job, events bool) *pb.JobView {
+// view puts a job together with its newest attempt, its events and what its tasks say. The
+// records are the state's own and must not be changed.
+func (s *cluster) view(st *state.State, job *pb.Job) *pb.JobView {
+	v := recordsOf(st, job)
+	v.Events = st.JobEvents(job.Id)
+	s.addTelemetry(v)
+	return v
+}
+
+// recordsOf gives what the state alone knows of a job, but for its events.
+func recordsOf(st *state.State, job *pb.Job) *pb.JobView {
 	v := &pb.JobView{Job: job, Index: st.Index(), Attempt: st.Attempt(job.Id, job.Epoch)}
 	for task := range st.JobTasks(job.Id, job.Epoch) {
 		v.Tasks = append(v.Tasks, task)
@@ -158,10 +166,6 @@ func (s *cluster) view(st *state.State, job *pb.Job, events bool) *pb.JobView {
 			v.Allocations = append(v.Allocations, a)
 		}
 	}
-	if events {
-		v.Events = st.JobEvents(job.Id)
-	}
-	s.addTelemetry(v)
 	return v
 }
 
@@ -200,7 +204,7 @@ func (s *cluster) ListJobs(ctx context.Context, req *pb.ListJobsRequest) (*pb.Li
 		jobs = st.Jobs()
 	}
 	page := &pb.ListJobsResponse{Index: st.Index()}
-	size := 0
+	size, reasons := 0, 0
 	for job := range jobs {
 		if after != nil && !submittedBefore(after, job) {
 			continue
@@ -209,7 +213,13 @@ func (s *cluster) ListJobs(ctx context.Context, req *pb.ListJobsRequest) (*pb.Li
 			page.More = true
 			break
 		}
-		v := s.view(st, job, false)
+		v := recordsOf(st, job)
+		if job.State == pb.JobState_JOB_STATE_PENDING {
+			reasons++
+		}
+		if reasons <= pageReasonsMax || job.State != pb.JobState_JOB_STATE_PENDING {
+			s.addTelemetry(v)
+		}
 		size += proto.Size(v)
 		page.Jobs = append(page.Jobs, v)
 	}

@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"runtime/debug"
-	"sync"
 	"time"
 
 	"llmos/fsm/state"
@@ -58,31 +56,13 @@ func (s *cluster) RemoveNode(ctx context.Context, req *pb.RemoveNodeRequest) (*p
 	return &pb.RemoveNodeResponse{}, nil
 }
 
-// GetStatus sums the cluster up: Raft's part from the server, the rest from the state.
+// GetStatus sums the cluster up: the server's own part, and the numbers from the state.
 func (s *cluster) GetStatus(ctx context.Context, req *pb.GetStatusRequest) (*pb.ClusterStatus, error) {
 	st, err := s.state(ctx, req.GetLocal())
 	if err != nil {
 		return nil, err
 	}
 	status := s.b.ClusterStatus(ctx, req.GetLocal())
-	if status == nil {
-		status = &pb.ClusterStatus{}
-	}
-	if status.ServerId == "" {
-		status.ServerId = s.b.ServerID()
-	}
-	if status.ClusterId == "" {
-		status.ClusterId = s.b.ClusterID()
-	}
-	if status.Version == "" {
-		status.Version = buildVersion()
-	}
-	if meta := st.Cluster(); meta != nil && status.Name == "" {
-		status.Name = meta.Name
-	}
-	hash := st.Hash()
-	status.StateHash, status.StateIndex = hash[:], st.Index()
-	status.InvariantFault = s.checks.check(st)
 	count(st, status)
 	return status, nil
 }
@@ -110,34 +90,6 @@ func count(st *state.State, status *pb.ClusterStatus) {
 			status.JobsRunning++
 		}
 	}
-}
-
-// checker remembers the invariant check of the newest state that was checked: a check
-// walks every record, and status is asked for often.
-type checker struct {
-	mu     sync.Mutex
-	last   *state.State
-	result string
-}
-
-func (c *checker) check(st *state.State) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.last != st {
-		c.last, c.result = st, ""
-		if err := state.Check(st); err != nil {
-			c.result = err.Error()
-		}
-	}
-	return c.result
-}
-
-// buildVersion is what the build recorded of this program.
-func buildVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }
 
 // CreateJoinToken makes a token that admits one member once. The cluster keeps only the

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	telemetryEvery = 100 * time.Millisecond // between looks at progress and at why a job waits
-	leaderCheck    = time.Second            // between looks whether this server still leads
+	telemetryEvery = 100 * time.Millisecond // between looks at the progress of a job that runs
+	leaderCheck    = time.Second            // between looks whether this server still leads, and at why a job waits
 	viewGapPerTask = 100 * time.Microsecond // between two views, so that large jobs are shown less often
 	viewGapMost    = time.Second
 )
@@ -42,7 +42,7 @@ type watcher struct {
 	id   string
 	send func(*pb.JobView) error
 	seen uint64      // index of the newest view that the reader has
-	last *pb.JobView // the last one sent here; nil before the first
+	last *pb.JobView // the last one looked at here; nil before the first
 }
 
 func (w *watcher) run(ctx context.Context, st *state.State) error {
@@ -71,12 +71,15 @@ func (w *watcher) await(ctx context.Context, changed <-chan struct{}, look, lead
 		case <-changed:
 			return nil
 		case <-look:
-			if w.telemetryChanged() {
+			if !w.pending() && w.telemetryChanged() {
 				return nil
 			}
 		case <-lead:
 			if err := stillLeader(w.s.b); err != nil {
 				return err
+			}
+			if w.pending() && w.telemetryChanged() {
+				return nil
 			}
 		case <-ctx.Done():
 			return ctx.Err()
@@ -84,11 +87,12 @@ func (w *watcher) await(ctx context.Context, changed <-chan struct{}, look, lead
 	}
 }
 
+// pending says whether the job waits. Why it does is the controller's to say, which has
+// better to do than to answer every watcher ten times a second.
+func (w *watcher) pending() bool { return w.last.Job.State == pb.JobState_JOB_STATE_PENDING }
+
 // telemetryChanged looks at what changes without the state.
 func (w *watcher) telemetryChanged() bool {
-	if w.last == nil {
-		return true
-	}
 	fresh := &pb.JobView{Job: w.last.Job}
 	w.s.addTelemetry(fresh)
 	return !sameTelemetry(fresh, w.last)
@@ -100,7 +104,7 @@ func (w *watcher) show(ctx context.Context, st *state.State) (done bool, err err
 	if job == nil {
 		return true, fault.New(pb.ErrorKind_ERROR_KIND_NOT_FOUND, "job %s has been forgotten", w.id)
 	}
-	v := w.s.view(st, job, true)
+	v := w.s.view(st, job)
 	if w.isNews(v) {
 		if err := w.send(v); err != nil {
 			return true, err
