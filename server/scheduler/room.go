@@ -83,6 +83,8 @@ func newRoom(nodes []Node, weights Weights, ratio float64, v view) *room {
 	r.rank = r.score
 	r.learnKinds()
 	ranks := r.sizes()
+	var last device // neighbours are mostly alike: look a model up once
+	var lastModel string
 	for i := range nodes {
 		spec, n := &nodes[i], &r.nodes[i]
 		n.usable = spec.Status == NodeReady || v == viewRegistered
@@ -94,14 +96,12 @@ func newRoom(nodes []Node, weights Weights, ratio float64, v view) *room {
 		n.first = int32(len(r.devices))
 		for j := range spec.Devices {
 			d := &spec.Devices[j]
-			work := device{memory: d.Memory, model: r.model(d.Model), rank: rankOf(ranks, d.Memory),
-				available: d.Available || v == viewRegistered}
-			switch {
-			case work.available && v != viewFree:
-				work.shareFree, work.memFree = deviceWhole, d.Memory
-			case work.available:
-				work.shareFree, work.memFree = d.ShareFree, d.MemFree
+			if len(r.devices) == 0 || d.Memory != last.memory || d.Model != lastModel {
+				last = device{memory: d.Memory, model: r.model(d.Model), rank: rankOf(ranks, d.Memory)}
+				lastModel = d.Model
 			}
+			work := last
+			work.open(d, v)
 			r.devices = append(r.devices, work)
 			r.count(n, &work, 1)
 		}
@@ -109,6 +109,17 @@ func newRoom(nodes []Node, weights Weights, ratio float64, v view) *room {
 		n.uniform = isUniform(r.devices[n.first:n.last])
 	}
 	return r
+}
+
+// open sets what is free of the device.
+func (w *device) open(d *Device, v view) {
+	w.available = d.Available || v == viewRegistered
+	switch {
+	case w.available && v != viewFree:
+		w.shareFree, w.memFree = deviceWhole, d.Memory
+	case w.available:
+		w.shareFree, w.memFree = d.ShareFree, d.MemFree
+	}
 }
 
 func portsFree(n *Node, v view) int32 {
