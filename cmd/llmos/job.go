@@ -16,7 +16,7 @@ func (a *app) whyCommand() *cobra.Command {
 	var f format
 	cmd := &cobra.Command{
 		Use: "why JOB", Short: "Say why a job waits, runs or ended", Args: arguments(1, 1, "the ID or name of one job"),
-		Long:    "Say why a job is in its state: of a waiting one the dominant reason and what would change it, and what happened to it last.",
+		Long:    "Say why a job is in its state: of a waiting one the dominant reason and what would change it,\nand what happened to it last.",
 		Example: "  llmos why train-1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd, &c, func(ctx context.Context, s *session) error {
@@ -67,9 +67,7 @@ func (a *app) stopCommand() *cobra.Command {
 			"Stopping a job that has ended changes nothing.",
 		Example: "  llmos stop train-1\n  llmos stop first second --reason 'wrong data'",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if asJSON, err := f.json(); err != nil {
-				return err
-			} else if asJSON && len(args) > 1 {
+			if f.json && len(args) > 1 {
 				return invalid("-o json answers for one job, and %d are named", len(args)).Hint("stop them one by one")
 			}
 			return a.with(cmd, &c, func(ctx context.Context, s *session) error {

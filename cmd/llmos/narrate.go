@@ -81,24 +81,23 @@ func (n *narrator) see(v *pb.JobView, now time.Time) []string {
 	return news
 }
 
-// measures are the parts of a progress: step 120/400, loss 1.83, 5400 tokens/s, eta 1m40s.
+// measures are the parts of a progress: step 120/400, eta 1m40s, loss 1.83, 5400 tokens/s.
 func (n *narrator) measures(p *pb.Progress, now time.Time) []string {
 	step := fmt.Sprintf("step %d", p.Step)
 	if p.Steps > 0 {
 		step += fmt.Sprintf("/%d", p.Steps)
 	}
-	parts := append([]string{step}, values(p)...)
+	parts := []string{step}
 	if eta := n.remaining(p, now); eta > 0 {
 		parts = append(parts, "eta "+age(eta))
 	}
-	return parts
+	return append(parts, values(p)...)
 }
 
 // values writes the measured values, loss and tokens_per_s first, at most valuesShown.
 func values(p *pb.Progress) []string {
 	names := slices.Sorted(maps.Keys(p.Values))
-	rank := func(name string) int { return (slices.Index([]string{"tokens_per_s", "loss"}, name) + 3) % 3 }
-	slices.SortStableFunc(names, func(a, b string) int { return rank(b)%3 - rank(a)%3 })
+	slices.SortStableFunc(names, func(a, b string) int { return valueOrder(a) - valueOrder(b) })
 	var out []string
 	for _, name := range names[:min(len(names), valuesShown)] {
 		if what, perSecond := strings.CutSuffix(name, "_per_s"); perSecond {
@@ -108,6 +107,16 @@ func values(p *pb.Progress) []string {
 		}
 	}
 	return out
+}
+
+func valueOrder(name string) int {
+	switch name {
+	case "loss":
+		return 0
+	case "tokens_per_s":
+		return 1
+	}
+	return 2
 }
 
 // remaining extrapolates from the first step that was seen of this attempt; 0: not known.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,32 +12,35 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// format is what -o asks for.
-type format struct{ name string }
+// format is what -o asks for; as a flag's value it refuses what there is not.
+type format struct{ json bool } // programs read the output
 
-func (f *format) flag(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.name, "output", "o", "table", "`FORMAT`: table, or json for programs")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+// String, Set and Type make a format a pflag.Value.
+func (f *format) String() string {
+	if f.json {
+		return "json"
+	}
+	return "table"
 }
 
-// json reports whether programs read the output; another word than table or json is an error.
-func (f *format) json() (bool, error) {
-	switch f.name {
-	case "", "table":
-		return false, nil
-	case "json":
-		return true, nil
+func (f *format) Set(text string) error {
+	if text != "table" && text != "json" {
+		return errors.New("it is neither table nor json")
 	}
-	return false, invalid("-o takes table or json, not %q", f.name)
+	f.json = text == "json"
+	return nil
+}
+
+func (f *format) Type() string { return "FORMAT" }
+
+func (f *format) flag(cmd *cobra.Command) {
+	cmd.Flags().VarP(f, "output", "o", "table, or json for programs")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // print writes m as one JSON object with the field names of the .proto files, or calls table.
 func (a *app) print(f *format, m proto.Message, table func()) error {
-	asJSON, err := f.json()
-	if err != nil {
-		return err
-	}
-	if !asJSON {
+	if !f.json {
 		table()
 		return nil
 	}

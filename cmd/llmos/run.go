@@ -82,11 +82,8 @@ func (a *app) runArguments(cmd *cobra.Command, args []string) error {
 }
 
 func (a *app) runJob(cmd *cobra.Command, r *runFlags, args []string) error {
-	asJSON, err := r.f.json()
-	if err != nil {
-		return err
-	}
 	var spec *pb.JobSpec
+	var err error
 	if cmd.ArgsLenAtDash() == 0 {
 		spec, err = a.commandSpec(cmd.Flags(), &r.spec, args)
 	} else {
@@ -109,9 +106,9 @@ func (a *app) runJob(cmd *cobra.Command, r *runFlags, args []string) error {
 		for _, role := range spec.Roles {
 			tasks += int(role.Count)
 		}
-		return a.await(cmd.Context(), s, resp.JobId, tasks, r.follow, asJSON)
+		return a.await(cmd.Context(), s, resp.JobId, tasks, r.follow, r.f.json)
 	}
-	if asJSON {
+	if r.f.json {
 		return a.printJSON(resp)
 	}
 	a.printf("%s\n", resp.JobId)

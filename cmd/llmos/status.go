@@ -18,7 +18,7 @@ func (a *app) statusCommand() *cobra.Command {
 	var local bool
 	cmd := &cobra.Command{
 		Use: "status", Short: "Show the servers and the cluster's sums", Args: arguments(0, 0, "no arguments"),
-		Long:    "Show who leads, every server, and how many nodes, devices and jobs there are. Exits with 1 when an invariant of the state does not hold.",
+		Long:    "Show who leads, every server, and how many nodes, devices and jobs there are.\nExits with 1 when an invariant of the state does not hold.",
 		Example: "  llmos status\n  llmos status --local --server 10.0.0.2:7300",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd, &c, func(ctx context.Context, s *session) error {
@@ -64,8 +64,10 @@ func (a *app) showStatus(s *pb.ClusterStatus) {
 	default:
 		line("state", fmt.Sprintf("every invariant holds at index %d", s.AppliedIndex))
 	}
-	a.printf("\n")
-	a.show(serverTable(s))
+	if len(s.Servers) > 0 {
+		a.printf("\n")
+		a.show(serverTable(s))
+	}
 }
 
 func serverTable(s *pb.ClusterStatus) *table {
@@ -126,12 +128,8 @@ func (a *app) versionCommand() *cobra.Command {
 		Use: "version", Short: "Print what this program is", Args: arguments(0, 0, "no arguments"),
 		Example: "  llmos version\n  llmos version -o json",
 		RunE: func(*cobra.Command, []string) error {
-			asJSON, err := f.json()
-			if err != nil {
-				return err
-			}
 			b := buildOf()
-			if asJSON {
+			if f.json {
 				return json.NewEncoder(a.out).Encode(b)
 			}
 			a.printf("llmos %s (%s, %s)\n", b.Version, b.Go, b.Platform)
