@@ -1,0 +1,155 @@
+package fsm
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"llmos/fsm/state"
+	pb "llmos/proto/llmos/v1"
+)
+
+// submitJob makes a pending job, or gives the job that the same request made before.
+func (a *applier) submitJob(c *pb.SubmitJob, r *pb.Result) *pb.Fault {
+	spec := c.GetSpec()
+	if f := checkSpec(spec); f != nil {
+		return f
+	}
+	if len(c.User) > state.IDBytesMax {
+		return invalid("user", "the user's name is %d bytes long, at most %d", len(c.User), state.IDBytesMax)
+	}
+	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(spec)
+	if err != nil {
+		return invalid("spec", "the job cannot be encoded: %v", err)
+	}
+	if len(encoded) > specBytesMax {
+		return invalid("spec", "the job is %d bytes long, at most %d", len(encoded), specBytesMax)
+	}
+	digest := sha256.Sum256(encoded)
+	if c.RequestId != "" {
+		if !state.ValidID(c.RequestId) {
+			return invalid("request_id", "%q cannot be a request's ID", cut(c.RequestId))
+		}
+		if seen := a.txn.Request(c.RequestId); seen != nil {
+			return repeated(seen, digest[:], r)
+		}
+	}
+	if f := a.admit(spec); f != nil {
+		return f
+	}
+	return a.newJob(c, digest[:], r)
+}
+
+// repeated answers a request that was seen before with the first one's outcome.
+func repeated(seen *pb.RequestRecord, digest []byte, r *pb.Result) *pb.Fault {
+	if !bytes.Equal(seen.SpecSha256, digest) {
+		return state.Refuse(pb.ErrorKind_ERROR_KIND_CONFLICT, "use a new request ID for another job",
+			"request %s has submitted another job before, %s", seen.RequestId, seen.JobId)
+	}
+	r.JobId, r.RepeatedRequest = seen.JobId, true
+	return nil
+}
+
+// admit checks a valid spec against the state.
+func (a *applier) admit(spec *pb.JobSpec) *pb.Fault {
+	queue := state.JobQueue(spec)
+	if queue != state.DefaultQueue && a.txn.Queue(queue) == nil {
+		f := state.Refuse(pb.ErrorKind_ERROR_KIND_NOT_FOUND, "leave queue out, or use "+state.DefaultQueue, "there is no queue %q", queue)
+		f.Field = "queue"
+		return f
+	}
+	if spec.Name != "" {
+		if taken := a.txn.NameTaken(queue, spec.Name); taken != nil {
+			f := state.Refuse(pb.ErrorKind_ERROR_KIND_CONFLICT,
+				fmt.Sprintf("stop it with llmos stop %s, or choose another name", taken.Id),
+				"a job named %q is still %s as %s", spec.Name, stillDoing[taken.State], taken.Id)
+			f.Field = "name"
+			return f
+		}
+	}
+	if n := a.txn.UnfinishedJobs(); n >= unfinishedJobsMax {
+		return limit("wait until some have finished", "the cluster has %d unfinished jobs already", n)
+	}
+	if n := a.txn.NameCount(); n >= jobNamesMax && !a.txn.KnowsName(state.JobName(spec)) {
+		return limit("use a name that was used before", "the cluster has seen %d names of jobs already", n)
+	}
+	return nil
+}
+
+var stillDoing = map[pb.JobState]string{
+	pb.JobState_JOB_STATE_PENDING:  "waiting",
+	pb.JobState_JOB_STATE_RUNNING:  "running",
+	pb.JobState_JOB_STATE_STOPPING: "stopping",
+}
+
+func (a *applier) newJob(c *pb.SubmitJob, digest []byte, r *pb.Result) *pb.Fault {
+	name := state.JobName(c.Spec)
+	job := &pb.Job{Id: state.JobID(name, a.txn.NextInSequence(name)), Spec: c.Spec, State: pb.JobState_JOB_STATE_PENDING,
+		SubmitIndex: a.txn.Index(), SubmitOrdinal: a.txn.NextSubmit(), User: c.User, SubmittedMs: a.txn.TimeMS(),
+		Reason: "waits for a placement", RetriesLeft: c.Spec.Retries, RequestId: c.RequestId}
+	if f := a.txn.PutJob(job); f != nil {
+		return f
+	}
+	if c.RequestId != "" {
+		a.txn.PutRequest(&pb.RequestRecord{RequestId: c.RequestId, Index: a.txn.Index(), TimeMs: a.txn.TimeMS(),
+			JobId: job.Id, SpecSha256: digest})
+	}
+	by := ""
+	if c.User != "" {
+		by = " by " + c.User
+	}
+	a.event("job.submitted", job.Id, "", "", "submitted%s with %d tasks", by, state.WorldSize(c.Spec))
+	r.JobId = job.Id
+	return nil
+}
+
+// stopJob cancels a pending job at once and asks the tasks of a running one to stop. A job
+// that is stopping or has finished is left as it is.
+func (a *applier) stopJob(c *pb.StopJob, r *pb.Result) *pb.Fault {
+	job := a.txn.FindJob(c.JobId)
+	if job == nil {
+		return state.Refuse(pb.ErrorKind_ERROR_KIND_NOT_FOUND, "llmos ps --all lists the jobs", "there is no job %q", cut(c.JobId))
+	}
+	r.JobId = job.Id
+	why := "stopped"
+	if c.User != "" {
+		why += " by " + c.User
+	}
+	if c.Reason != "" {
+		why += ": " + c.Reason
+	}
+	why = cut(why)
+	switch job.State {
+	case pb.JobState_JOB_STATE_PENDING:
+		next := state.CopyJob(job)
+		next.StopRequested = true
+		return a.finishJob(next, pb.JobState_JOB_STATE_CANCELLED, 0, why)
+	case pb.JobState_JOB_STATE_RUNNING:
+		next := state.CopyJob(job)
+		next.State, next.StopRequested, next.Reason = pb.JobState_JOB_STATE_STOPPING, true, why
+		if f := a.txn.PutJob(next); f != nil {
+			return f
+		}
+		a.event("job.stopping", job.Id, "", "", "%s", why)
+		return a.endAttempt(a.txn.Attempt(job.Id, job.Epoch), ending{cause: why})
+	}
+	return nil
+}
+
+// finishJob writes a job's final state; the job is the caller's own copy.
+func (a *applier) finishJob(job *pb.Job, final pb.JobState, exitCode int32, reason string) *pb.Fault {
+	job.State, job.ExitCode, job.Reason, job.FinishedMs = final, exitCode, cut(reason), a.txn.TimeMS()
+	if f := a.txn.PutJob(job); f != nil {
+		return f
+	}
+	a.event(finalEvents[final], job.Id, "", "", "%s", job.Reason)
+	return nil
+}
+
+var finalEvents = map[pb.JobState]string{
+	pb.JobState_JOB_STATE_SUCCEEDED: "job.succeeded",
+	pb.JobState_JOB_STATE_FAILED:    "job.failed",
+	pb.JobState_JOB_STATE_CANCELLED: "job.cancelled",
+}

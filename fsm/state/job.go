@@ -1,0 +1,168 @@
+package state
+
+import (
+	"iter"
+
+	pb "llmos/proto/llmos/v1"
+)
+
+// DefaultQueue is the queue of a job that names none.
+const DefaultQueue = "default"
+
+// JobName is the name under which a job is found: its own, or the one it was generated from.
+func JobName(spec *pb.JobSpec) string {
+	if spec.GetName() != "" {
+		return spec.GetName()
+	}
+	return spec.GetGenerateName()
+}
+
+// JobQueue is the queue of a spec.
+func JobQueue(spec *pb.JobSpec) string {
+	if spec.GetQueue() == "" {
+		return DefaultQueue
+	}
+	return spec.GetQueue()
+}
+
+// WorldSize is the number of tasks of a job, all roles together.
+func WorldSize(spec *pb.JobSpec) int {
+	n := 0
+	for _, r := range spec.GetRoles() {
+		n += int(r.GetCount())
+	}
+	return n
+}
+
+// Job gives the job of an ID; nil when there is none.
+func (s *State) Job(id string) *pb.Job { return lookup(s.jobs, []byte(id)) }
+
+// FindJob gives the job of an ID, else the newest job of that name, else nil.
+func (s *State) FindJob(idOrName string) *pb.Job {
+	if j := s.Job(idOrName); j != nil {
+		return j
+	}
+	for id := range values(s.jobNames.Root(), terminated(idOrName)) {
+		return s.Job(id)
+	}
+	return nil
+}
+
+// Jobs walks all jobs in submit order.
+func (s *State) Jobs() iter.Seq[*pb.Job] {
+	return func(yield func(*pb.Job) bool) {
+		s.jobOrder.Root().Walk(func(_ []byte, id string) bool { return !yield(s.Job(id)) })
+	}
+}
+
+// JobCount is the number of jobs, finished ones included.
+func (s *State) JobCount() int { return s.jobs.Len() }
+
+// UnfinishedJobs walks the jobs that have not finished, in submit order. It does not visit others.
+func (s *State) UnfinishedJobs() iter.Seq[*pb.Job] { return values(s.unfinished.Root(), nil) }
+
+// Job gives the job of an ID; nil when there is none.
+func (t *Txn) Job(id string) *pb.Job { return t.jobs.rec([]byte(id)) }
+
+// FindJob gives the job of an ID, else the newest job of that name, else nil.
+func (t *Txn) FindJob(idOrName string) *pb.Job {
+	if j := t.Job(idOrName); j != nil {
+		return j
+	}
+	for id := range values(t.jobNames.root(), terminated(idOrName)) {
+		return t.Job(id)
+	}
+	return nil
+}
+
+// NameTaken gives the unfinished job that bears a name of its own in a queue; nil when none does.
+func (t *Txn) NameTaken(queue, name string) *pb.Job {
+	if id, ok := t.takenNames.get(terminated(queue, name)); ok {
+		return t.Job(id)
+	}
+	return nil
+}
+
+// UnfinishedJobs is the number of jobs that have not finished.
+func (t *Txn) UnfinishedJobs() int { return t.unfinished.len() }
+
+// NextSubmit numbers the submits of this log entry, from 0.
+func (t *Txn) NextSubmit() uint32 {
+	t.submits++
+	return t.submits - 1
+}
+
+// CopyJob copies a job so that its fields can be set. The spec, which never changes, is shared.
+func CopyJob(j *pb.Job) *pb.Job {
+	return &pb.Job{Id: j.Id, Spec: j.Spec, State: j.State, SubmitIndex: j.SubmitIndex, SubmitOrdinal: j.SubmitOrdinal,
+		User: j.User, SubmittedMs: j.SubmittedMs, StartedMs: j.StartedMs, FinishedMs: j.FinishedMs, ExitCode: j.ExitCode,
+		Reason: j.Reason, Epoch: j.Epoch, RetriesLeft: j.RetriesLeft, StopRequested: j.StopRequested,
+		ModifyIndex: j.ModifyIndex, RequestId: j.RequestId}
+}
+
+// PutJob writes a job, new or changed. An illegal transition is refused.
+func (t *Txn) PutJob(j *pb.Job) *pb.Fault {
+	key := []byte(j.Id)
+	old := t.jobs.rec(key)
+	if f := checkTransition(jobTransitions, "job", j.Id, old.GetState(), j.State); f != nil {
+		return f
+	}
+	j.ModifyIndex = t.index
+	t.jobs.putRec(key, j)
+	t.watches.put([]byte(j.Id), struct{}{})
+	order, name := orderKey(j), JobName(j.Spec)
+	if old == nil {
+		t.jobOrder.put(order, j.Id)
+		t.jobNames.put(nameKey(name, j), j.Id)
+		if j.Spec.GetName() != "" {
+			t.takenNames.put(terminated(JobQueue(j.Spec), name), j.Id)
+		}
+	}
+	if !JobFinished(j.State) {
+		t.unfinished.put(order, j)
+	} else if !JobFinished(old.GetState()) {
+		t.unfinished.remove(order)
+		t.finished.put(timeKey(j.FinishedMs, j.Id), j.Id)
+		if j.Spec.GetName() != "" {
+			t.takenNames.remove(terminated(JobQueue(j.Spec), name))
+		}
+	}
+	return nil
+}
+
+// FinishedBefore gives at most limit IDs of jobs that finished before a time, oldest first,
+// leaving out those that still hold an allocation: a lost task may yet run.
+func (t *Txn) FinishedBefore(ms int64, limit int) (ids []string) {
+	if ms <= 0 {
+		return nil
+	}
+	for id := range values(t.finished.root(), nil) {
+		if len(ids) == limit || t.Job(id).GetFinishedMs() >= ms {
+			break
+		}
+		if len(t.allocations.collect(terminated(id), 1)) == 0 {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// ForgetJob removes a finished job that holds nothing, with its attempts, tasks and events.
+func (t *Txn) ForgetJob(id string) {
+	j := t.Job(id)
+	if j == nil {
+		return
+	}
+	for _, r := range t.tasks.collect(terminated(id), -1) {
+		t.tasks.removeRec(taskKey(id, r.rec.Epoch, r.rec.Rank))
+	}
+	for _, r := range t.attempts.collect(terminated(id), -1) {
+		t.attempts.removeRec(attemptKey(id, r.rec.Epoch))
+	}
+	t.forgetEvents(jobScope(id))
+	t.jobs.removeRec([]byte(id))
+	t.jobOrder.remove(orderKey(j))
+	t.jobNames.remove(nameKey(JobName(j.Spec), j))
+	t.finished.remove(timeKey(j.FinishedMs, id))
+	t.watches.remove([]byte(id))
+}

@@ -1,0 +1,88 @@
+// Package state holds the replicated state of a cluster: immutable tables of jobs, attempts,
+// tasks, nodes, the ledger, queues, join tokens and idempotency records, with the indexes that
+// readers need, a hash of all records, the legal transitions, and Check with every invariant.
+//
+// It decides nothing about the life of a job: package fsm does, through a Txn, one command at a
+// time. It reads no clock, knows no network or disk, and starts nothing. A State is safe for any
+// number of readers; a Txn belongs to one goroutine. fsm, server/controller and server/api call it.
+//
+// The rows and their indexes are trees of go-immutable-radix, one a table: a commit copies the
+// paths it changes, and readers keep what they hold. Memory shared between versions is the reason
+// why a record that was read must never be modified.
+package state
+
+import (
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+
+	pb "llmos/proto/llmos/v1"
+)
+
+// State is one version of the replicated state. It is immutable.
+type State struct {
+	index  uint64
+	timeMS int64
+	hash   sum
+
+	cluster     rows[*pb.ClusterMeta]   // one, under clusterKey
+	jobs        rows[*pb.Job]           // by ID
+	attempts    rows[*pb.Attempt]       // by job and epoch
+	tasks       rows[*pb.Task]          // by job, epoch and rank
+	nodes       rows[*pb.Node]          // by ID
+	accounts    rows[*pb.NodeAccount]   // by node ID
+	allocations rows[*pb.Allocation]    // by the task's key
+	queues      rows[*pb.Queue]         // by name
+	tokens      rows[*pb.JoinToken]     // by ID
+	requests    rows[*pb.RequestRecord] // by ID
+	sequences   rows[*pb.NameSequence]  // by name
+	events      rows[*pb.Event]         // by scope, index and ordinal
+
+	indexes
+}
+
+// indexes are derived from the tables: a snapshot does not hold them, and the hash leaves them out.
+type indexes struct {
+	jobOrder     *iradix.Tree[string]   // submit order -> ID
+	unfinished   *iradix.Tree[*pb.Job]  // submit order -> job, while it is unfinished
+	finished     *iradix.Tree[string]   // time of the end, ID -> ID
+	jobNames     *iradix.Tree[string]   // name, newest first -> ID
+	takenNames   *iradix.Tree[string]   // queue, explicit name -> ID, while it is unfinished
+	tallies      *iradix.Tree[tally]    // attempt -> counts, until it has ended
+	nodeTasks    *iradix.Tree[*pb.Task] // node, task -> task, while it holds an allocation
+	nodeNames    *iradix.Tree[string]   // name, ID -> ID
+	requestTimes *iradix.Tree[string]   // time, ID -> ID
+	eventCounts  *iradix.Tree[int]      // scope -> events kept
+	watches      *iradix.Tree[struct{}] // job ID -> touched with every change of the job
+}
+
+// New gives the empty state at index 0.
+func New() *State {
+	return &State{
+		cluster: iradix.New[*row[*pb.ClusterMeta]](), jobs: iradix.New[*row[*pb.Job]](),
+		attempts: iradix.New[*row[*pb.Attempt]](), tasks: iradix.New[*row[*pb.Task]](),
+		nodes: iradix.New[*row[*pb.Node]](), accounts: iradix.New[*row[*pb.NodeAccount]](),
+		allocations: iradix.New[*row[*pb.Allocation]](), queues: iradix.New[*row[*pb.Queue]](),
+		tokens: iradix.New[*row[*pb.JoinToken]](), requests: iradix.New[*row[*pb.RequestRecord]](),
+		sequences: iradix.New[*row[*pb.NameSequence]](), events: iradix.New[*row[*pb.Event]](),
+		indexes: indexes{
+			jobOrder: iradix.New[string](), unfinished: iradix.New[*pb.Job](), finished: iradix.New[string](),
+			jobNames: iradix.New[string](), takenNames: iradix.New[string](), tallies: iradix.New[tally](),
+			nodeTasks: iradix.New[*pb.Task](), nodeNames: iradix.New[string](), requestTimes: iradix.New[string](),
+			eventCounts: iradix.New[int](), watches: iradix.New[struct{}](),
+		},
+	}
+}
+
+// Index is the index of the newest log entry in this state; 0 when there is none.
+func (s *State) Index() uint64 { return s.index }
+
+// TimeMS is the newest leader time seen, in Unix milliseconds. It never goes back.
+func (s *State) TimeMS() int64 { return s.timeMS }
+
+// Hash is the hash of all records. It does not depend on the index or on the order of the
+// changes that led here: equal records give equal hashes.
+func (s *State) Hash() [32]byte { return s.hash.bytes() }
+
+var clusterKey = []byte("cluster")
+
+// Cluster is the cluster's own record; nil before InitCluster.
+func (s *State) Cluster() *pb.ClusterMeta { return lookup(s.cluster, clusterKey) }

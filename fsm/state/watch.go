@@ -1,0 +1,19 @@
+package state
+
+// WatchJob gives a channel that is closed at the next change of a job, its attempts, its tasks
+// or what they hold; also when the state is abandoned for a snapshot. Of a job that does not
+// exist it may close early: look again.
+func (s *State) WatchJob(id string) <-chan struct{} {
+	ch, _, _ := s.watches.Root().GetWatch([]byte(id))
+	return ch
+}
+
+// Abandon closes every watch of a state that is not continued by a Txn, because a snapshot
+// takes its place. Publish the new state first.
+func (s *State) Abandon() {
+	txn := s.watches.Txn()
+	txn.TrackMutate(true)
+	txn.DeletePrefix(nil)
+	txn.CommitOnly()
+	txn.Notify()
+}
