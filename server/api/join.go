@@ -3,10 +3,12 @@ package api
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/subtle"
 	"crypto/x509"
 	"log/slog"
 	"net"
 	"strings"
+	"time"
 
 	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
@@ -18,6 +20,7 @@ const (
 	secretBytesMax = 256
 	hostsMax       = 32
 	hostBytesMax   = 253
+	joinRepeat     = time.Minute // after a token was used, in which the same member may ask again
 	serverIDPrefix = "s-"
 	agentIDPrefix  = "n-"
 )
@@ -37,19 +40,14 @@ func (s *join) Join(ctx context.Context, req *pb.JoinRequest) (*pb.JoinResponse,
 	if err := checkJoin(req, id); err != nil {
 		return nil, err
 	}
-	if err := s.mayTake(ctx, req, id); err != nil {
-		return nil, err
-	}
 	sum := sha256.Sum256(req.GetSecret())
-	res, err := propose(ctx, s.b, &pb.Command{Op: &pb.Command_ConsumeToken{ConsumeToken: &pb.ConsumeToken{
-		Id: req.GetTokenId(), SecretSha256: sum[:], Role: req.GetRole(), MemberId: req.GetMemberId(),
-	}}})
+	used, err := s.mayTake(ctx, req, id, sum)
+	if err == nil && !used {
+		err = s.consume(ctx, req, sum)
+	}
 	if err != nil {
 		s.log.Warn("join refused", "member", id.MemberID, "role", transport.RoleName(id.Role), "token", req.GetTokenId(), "err", err)
 		return nil, err
-	}
-	if res.ClusterId != "" && res.ClusterId != id.ClusterID {
-		return nil, fault.New(pb.ErrorKind_ERROR_KIND_INTERNAL, "the state belongs to cluster %s, this server to %s", res.ClusterId, id.ClusterID)
 	}
 	cert, err := s.b.IssueCertificate(req.GetCsrDer(), id, req.GetHosts())
 	if err != nil {
@@ -59,6 +57,19 @@ func (s *join) Join(ctx context.Context, req *pb.JoinRequest) (*pb.JoinResponse,
 	resp := s.b.JoinMaterial(id.Role)
 	resp.ClusterId, resp.CertificateDer = id.ClusterID, cert
 	return resp, nil
+}
+
+func (s *join) consume(ctx context.Context, req *pb.JoinRequest, sum [sha256.Size]byte) error {
+	res, err := propose(ctx, s.b, &pb.Command{Op: &pb.Command_ConsumeToken{ConsumeToken: &pb.ConsumeToken{
+		Id: req.GetTokenId(), SecretSha256: sum[:], Role: req.GetRole(), MemberId: req.GetMemberId(),
+	}}})
+	if err != nil {
+		return err
+	}
+	if res.ClusterId != "" && res.ClusterId != s.b.ClusterID() {
+		return fault.New(pb.ErrorKind_ERROR_KIND_INTERNAL, "the state belongs to cluster %s, this server to %s", res.ClusterId, s.b.ClusterID())
+	}
+	return nil
 }
 
 // checkJoin looks at the request alone.
@@ -101,26 +112,27 @@ func checkCSR(der []byte) error {
 
 // mayTake keeps a token from being used to speak for a member that is alive. A node that
 // has been away for longer than its certificate comes back with a new token under its old
-// ID; a server does not: without its log it must not vote again as itself.
-func (s *join) mayTake(ctx context.Context, req *pb.JoinRequest, id transport.Identity) error {
+// ID; a server does not: without its log it must not vote again as itself. used says that
+// the token was used up by this very join, whose answer was lost on its way.
+func (s *join) mayTake(ctx context.Context, req *pb.JoinRequest, id transport.Identity, sum [sha256.Size]byte) (used bool, err error) {
 	st, err := s.b.Read(ctx)
 	if err != nil {
-		return err
-	}
-	if tok := st.Token(req.GetTokenId()); tok != nil && tok.UsedBy == id.MemberID {
-		return nil // its first answer was lost
+		return false, err
 	}
 	if n := st.Node(id.MemberID); n != nil && n.State == pb.NodeState_NODE_STATE_READY {
-		return fault.New(pb.ErrorKind_ERROR_KIND_CONFLICT, "node %s (%s) is a member and answers", n.Id, n.Name).
+		return false, fault.New(pb.ErrorKind_ERROR_KIND_CONFLICT, "node %s (%s) is a member and answers", n.Id, n.Name).
 			Hint("give each agent a data directory of its own")
 	}
 	for _, other := range s.b.ClusterStatus(ctx, true).GetServers() {
 		if other.Id == id.MemberID {
-			return fault.New(pb.ErrorKind_ERROR_KIND_CONFLICT, "server %s is a member already", id.MemberID).
+			return false, fault.New(pb.ErrorKind_ERROR_KIND_CONFLICT, "server %s is a member already", id.MemberID).
 				Hint("start the new server with an empty data directory; it takes an ID of its own")
 		}
 	}
-	return nil
+	tok := st.Token(req.GetTokenId())
+	return tok != nil && tok.UsedBy == id.MemberID && tok.Role == id.Role &&
+		subtle.ConstantTimeCompare(tok.SecretSha256, sum[:]) == 1 &&
+		s.b.Now().UnixMilli() < tok.UsedMs+joinRepeat.Milliseconds(), nil
 }
 
 // Renew issues a new certificate for the caller's own identity, on whichever server is

@@ -50,6 +50,11 @@ func TestJoin(t *testing.T) {
 	if err != nil || again == nil {
 		t.Errorf("the same agent with the same token: %v", err)
 	}
+	r.forward(2 * joinRepeat)
+	if _, err := join(agentToken, roleAgent, "n-000000000001"); err == nil {
+		t.Error("the same agent was admitted again much later with the token it had used")
+	}
+	r.forward(0)
 	if j, err := join(token(roleServer), roleServer, "s-000000000003"); err != nil || len(j.CAKeyDER) == 0 || len(j.TaskSecret) == 0 {
 		t.Errorf("a server: %v", err)
 	}
@@ -87,7 +92,7 @@ func TestJoinBounds(t *testing.T) {
 	_, err = joins.Join(testContext(t), good)
 	wantKind(t, "no certificate request", err, kindInvalid)
 	refused := 0
-	for range 2 * addrJoinsBurst {
+	for range int(2 * addrJoinsBurst) {
 		if _, err := joins.Join(testContext(t), good); fault.Kind(err) == kindLimit {
 			refused++
 		}

@@ -43,7 +43,7 @@ type rig struct {
 	propose  func(ctx context.Context, apply func() []*pb.Result) ([]*pb.Result, error) // nil: apply
 	reason   string                                                                     // Explain's
 	progress []*pb.Progress
-	commands []*pb.Command
+	ahead    time.Duration // of the servers' clock
 }
 
 // backend is one server of the rig.
@@ -164,7 +164,6 @@ func (r *rig) apply(cmds ...*pb.Command) []*pb.Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.index++
-	r.commands = append(r.commands, cmds...)
 	return r.f.Apply(r.index, &pb.Entry{TimeMs: time.Now().UnixMilli(), Proposer: r.leader, Commands: cmds})
 }
 
@@ -180,6 +179,13 @@ func (r *rig) must(cmds ...*pb.Command) {
 			}
 		}
 	}
+}
+
+// forward sets how far the servers' clock is ahead.
+func (r *rig) forward(by time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ahead = by
 }
 
 func (r *rig) script(propose func(ctx context.Context, apply func() []*pb.Result) ([]*pb.Result, error)) {
@@ -285,7 +291,11 @@ func (b *backend) Stale() *state.State      { return b.r.f.State() }
 func (b *backend) Changed() <-chan struct{} { return b.r.f.Changed() }
 func (b *backend) ServerID() string         { return b.id }
 func (b *backend) ClusterID() string        { return testCluster }
-func (b *backend) Now() time.Time           { return time.Now() }
+func (b *backend) Now() time.Time {
+	b.r.mu.Lock()
+	defer b.r.mu.Unlock()
+	return time.Now().Add(b.r.ahead)
+}
 func (b *backend) NewID() string {
 	b.r.mu.Lock()
 	defer b.r.mu.Unlock()
