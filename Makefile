@@ -18,13 +18,16 @@ build: ## build bin/llmos and the example jobs' programs
 	@mkdir -p $(BIN)
 	go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ ./cmd/llmos ./deploy/jobs/charlm
 
-demo: build ## watch three servers and three agents train a model while the leader is killed
-	@go build -o $(BIN)/ ./test/demo
+# programs are those that tests and measurements run as processes of their own.
+programs: build
+	@go build -o $(BIN)/ ./test/demo ./test/chaos ./test/bench/control
+
+demo: programs ## watch three servers and three agents train a model while the leader is killed
 	@$(BIN)/demo -bin $(BIN)
 
-test: build ## run every test, a short chaos run included
+test: programs ## run every test, a short chaos run included
 	go vet ./...
-	go test -timeout 14m ./...
+	LLMOS_TEST_BIN=$(CURDIR)/$(BIN) go test -timeout 14m ./...
 
 check: ## vet, staticcheck, formatting and the rules of the house
 	go vet ./...
@@ -32,8 +35,8 @@ check: ## vet, staticcheck, formatting and the rules of the house
 	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'))" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go test ./test
 
-race: build ## run every test under the race detector
-	go test -race -timeout 25m ./...
+race: programs ## run every test under the race detector
+	LLMOS_TEST_BIN=$(CURDIR)/$(BIN) go test -race -timeout 25m ./...
 
 fuzz: ## run every fuzz target for FUZZTIME each
 	@set -e; for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
@@ -42,15 +45,13 @@ fuzz: ## run every fuzz target for FUZZTIME each
 	    go test ./$$(dirname $$file) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME); \
 	  done; done
 
-chaos: build ## break real processes for MINUTES and check every promise
-	@go build -o $(BIN)/ ./test/chaos
+chaos: programs ## break real processes for MINUTES and check every promise
 	$(BIN)/chaos -bin $(BIN) -minutes $(MINUTES)
 
 bench: ## run the Go benchmarks of every package
 	go test -run '^$$' -bench . -benchmem ./...
 
-bench-control: build ## measure the control plane: submits, starts, jobs/s, failover, memory
-	@go build -o $(BIN)/ ./test/bench/control
+bench-control: programs ## measure the control plane: submits, starts, jobs/s, failover, memory
 	@$(BIN)/control -bin $(BIN)
 
 proto: ## regenerate the Go code of proto/llmos/v1
@@ -60,4 +61,4 @@ proto: ## regenerate the Go code of proto/llmos/v1
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build demo test check race fuzz chaos bench bench-control proto clean
+.PHONY: help build programs demo test check race fuzz chaos bench bench-control proto clean
