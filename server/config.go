@@ -18,6 +18,7 @@ import (
 
 	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
+	"llmos/transport"
 )
 
 // DefaultListen is where a server listens when nobody says otherwise.
@@ -53,6 +54,9 @@ type Config struct {
 	Timing Timing
 	// Version is the program's version, shown in the status.
 	Version string
+	// Network is what the server reaches the others over; tests cut servers apart with it.
+	// Default nil: the host's own.
+	Network transport.Network
 	// Log receives everything worth telling. Default: discarded.
 	Log *slog.Logger
 }

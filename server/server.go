@@ -83,6 +83,9 @@ func (s *Server) openHome(ctx context.Context) (err error) {
 		return err
 	}
 	s.log = s.log.With("server", s.home.id.MemberID)
+	if s.cfg.Network != nil {
+		s.home.creds.Over(s.cfg.Network)
+	}
 	s.conns = newConns(s.home.creds)
 	return nil
 }

@@ -40,6 +40,7 @@ type Credentials struct {
 	roots    *x509.CertPool
 	identity Identity
 	current  atomic.Pointer[tls.Certificate]
+	network  Network
 }
 
 // NewKey makes a member's private key (ECDSA P-256).
@@ -58,7 +59,7 @@ func NewCredentials(certDER []byte, key crypto.Signer, caDER []byte) (*Credentia
 	if !ca.IsCA {
 		return nil, errors.New("the authority's certificate may not sign certificates")
 	}
-	c := &Credentials{key: key, ca: ca, roots: x509.NewCertPool()}
+	c := &Credentials{key: key, ca: ca, roots: x509.NewCertPool(), network: &host{}}
 	c.roots.AddCert(ca)
 	cert, id, err := c.check(certDER)
 	if err != nil {

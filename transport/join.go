@@ -150,7 +150,7 @@ func (j *joiner) pass(ctx context.Context) (*Joined, joinErrors) {
 func (j *joiner) ask(ctx context.Context, addr string) (*Joined, error) {
 	ctx, cancel := context.WithTimeout(ctx, joinAttemptTime)
 	defer cancel()
-	conn, err := dialTLS(ctx, addr, j.config())
+	conn, err := dialTLS(ctx, &host{}, addr, j.config())
 	if err != nil {
 		return nil, &dialError{err}
 	}

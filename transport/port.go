@@ -101,7 +101,7 @@ func bindBoth(addr string) (*net.TCPListener, *net.UDPConn, error) {
 func (p *Port) Addr() *net.TCPAddr { return p.tcp.Addr().(*net.TCPAddr) }
 
 // PacketConn gives the UDP socket. It has one user, gossip; Close of the port closes it.
-func (p *Port) PacketConn() net.PacketConn { return p.udp }
+func (p *Port) PacketConn() net.PacketConn { return p.creds.network.Packets(p.udp) }
 
 // Listener gives the listener of one protocol, made at the first call. Its connections
 // are *Conn, verified. Closing it stops the protocol alone; a later call makes a new one.

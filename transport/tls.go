@@ -159,14 +159,13 @@ func Dial(ctx context.Context, addr, alpn string, creds *Credentials, want pb.Me
 
 // DialMember is Dial with a check of the peer's member ID; empty is any member.
 func DialMember(ctx context.Context, addr, alpn string, creds *Credentials, want pb.MemberRole, memberID string) (net.Conn, error) {
-	return dialTLS(ctx, addr, clientConfig(creds, alpn, want, memberID))
+	return dialTLS(ctx, creds.network, addr, clientConfig(creds, alpn, want, memberID))
 }
 
-func dialTLS(ctx context.Context, addr string, cfg *tls.Config) (*Conn, error) {
+func dialTLS(ctx context.Context, network Network, addr string, cfg *tls.Config) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	var d net.Dialer
-	raw, err := d.DialContext(ctx, "tcp", addr)
+	raw, err := network.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}
