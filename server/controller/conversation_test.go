@@ -128,7 +128,7 @@ func (r *rig) do(line string) string {
 	return r.flush()
 }
 
-func duration(t *testing.T, s string) time.Duration {
+func duration(t testing.TB, s string) time.Duration {
 	t.Helper()
 	d, err := time.ParseDuration(s)
 	if err != nil {

@@ -66,6 +66,7 @@ func (c *Controller) openSession(ev SessionOpened) {
 
 func (c *Controller) dropSession(s *session) {
 	delete(c.sessions, s.node)
+	c.world.connected(s.node, false)
 	c.opening = slices.DeleteFunc(c.opening, func(id string) bool { return id == s.node })
 }
 
@@ -95,6 +96,8 @@ func (c *Controller) advanceSessions() {
 			return false
 		}
 		s.phase, s.dirty = phaseLive, false
+		c.world.connected(s.node, true)
+		c.planning.wanted = true
 		c.sendFull(s)
 		return true
 	})

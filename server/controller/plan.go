@@ -47,7 +47,7 @@ func (c *Controller) plan() {
 		p.last = nil
 		return
 	}
-	plan := scheduler.Schedule(scheduler.Snapshot{Nodes: c.world.nodes, Pending: pending}, c.cfg.Policy)
+	plan := scheduler.Schedule(scheduler.Snapshot{Nodes: c.world.snapshot(), Pending: pending}, c.cfg.Policy)
 	p.last = plan
 	p.wanted = plan.Truncated
 	if len(plan.Placements) == 0 {

@@ -15,7 +15,9 @@ import (
 // still the same pointer has been converted already. A sweep over an unchanged state costs
 // one comparison per node and unfinished job.
 type projection struct {
-	nodes   []scheduler.Node      // by ID; replaced, never modified, when something changes
+	nodes   []scheduler.Node      // by ID; replaced, never modified, when something changes; see snapshot
+	stale   bool                  // nodes is behind known
+	live    map[string]bool       // node IDs with a live session
 	known   map[string]*nodeEntry // by node ID
 	order   []string              // node IDs, ascending
 	jobs    map[string]*jobEntry  // unfinished ones, by ID
@@ -45,7 +47,43 @@ type changes struct {
 }
 
 func newProjection() *projection {
-	return &projection{known: map[string]*nodeEntry{}, jobs: map[string]*jobEntry{}}
+	return &projection{known: map[string]*nodeEntry{}, jobs: map[string]*jobEntry{}, live: map[string]bool{}}
+}
+
+// connected notes whether a node has a live session. Without one it could not be told of
+// new work, so it gets none: after a change of leader each node counts once it is back.
+func (p *projection) connected(id string, live bool) {
+	if p.live[id] == live {
+		return
+	}
+	if live {
+		p.live[id] = true
+	} else {
+		delete(p.live, id)
+	}
+	if e := p.known[id]; e != nil {
+		p.judge(e)
+		p.stale = true
+	}
+}
+
+func (p *projection) judge(e *nodeEntry) {
+	e.value.Status = statusOf(e.node.State)
+	if e.value.Status == scheduler.NodeReady && !p.live[e.node.Id] {
+		e.value.Status = scheduler.NodeSilent
+	}
+}
+
+// snapshot gives the nodes by ID. Nobody modifies the slice afterwards.
+func (p *projection) snapshot() []scheduler.Node {
+	if p.stale {
+		p.stale = false
+		p.nodes = make([]scheduler.Node, 0, len(p.order))
+		for _, id := range p.order {
+			p.nodes = append(p.nodes, p.known[id].value)
+		}
+	}
+	return p.nodes
 }
 
 // sweep brings the projection up to the state.
@@ -80,6 +118,7 @@ func (p *projection) sweepNodes(st *state.State, found *changes) {
 		}
 		e.node, e.account = n, account
 		e.value = nodeValue(st, n, account)
+		p.judge(e)
 		found.nodes = append(found.nodes, n.Id)
 	}
 	if count != len(p.known) {
@@ -93,13 +132,7 @@ func (p *projection) sweepNodes(st *state.State, found *changes) {
 			return gone
 		})
 	}
-	if len(found.nodes) == 0 {
-		return
-	}
-	p.nodes = make([]scheduler.Node, 0, len(p.order))
-	for _, id := range p.order {
-		p.nodes = append(p.nodes, p.known[id].value)
-	}
+	p.stale = p.stale || len(found.nodes) > 0
 }
 
 func (p *projection) sweepJobs(st *state.State, found *changes) {

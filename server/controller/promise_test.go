@@ -12,7 +12,7 @@ import (
 // no task is started twice, no device is held by two running tasks, and the state's
 // invariants hold; afterwards every job comes to an end and the ledger to zero.
 func TestPromises(t *testing.T) {
-	seeds := 60
+	seeds := 40
 	if testing.Short() {
 		seeds = 10
 	}
@@ -30,7 +30,7 @@ func runWorld(t *testing.T, seed int64) {
 	for i := range 4000 {
 		if i%200 == 0 {
 			submits++
-			w.apply(submit(t, []string{fmt.Sprintf("job%d", submits), fmt.Sprintf("count=%d", 1+w.random.Intn(4)),
+			w.apply(submit(t, []string{fmt.Sprintf("job%d", submits), fmt.Sprintf("count=%d", 1+w.random.Intn(3)),
 				fmt.Sprintf("gpus=%d", w.random.Intn(3)), "retries=100", "lost=10000"}))
 		}
 		w.step()
