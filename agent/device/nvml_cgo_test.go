@@ -43,14 +43,14 @@ func askNVML(t *testing.T, lib nvml.Interface, sysfs string, questions int) []an
 }
 
 func TestMockedServersHaveEightGPUs(t *testing.T) {
-	for model, lib := range map[string]nvml.Interface{"A100-40GB": dgxa100.New(), "H100-80GB": dgxh100.New()} {
+	for model, lib := range map[string]nvml.Interface{"Mock-A100-40GB": dgxa100.New(), "H100-80GB": dgxh100.New()} {
 		a := askNVML(t, lib, t.TempDir(), 1)[0]
 		devices := a.devices()
 		if len(devices) != 8 || a.Driver == "" {
 			t.Fatalf("%s: %d devices, driver %q, want 8 and a version", model, len(devices), a.Driver)
 		}
 		for i, d := range devices {
-			if d.Model != "Mock-"+model || d.Id == "" || d.MemoryBytes < 40<<30 || d.Index != int32(i) || d.Vendor != "nvidia" ||
+			if d.Model != model || d.Id == "" || d.MemoryBytes < 40<<30 || d.Index != int32(i) || d.Vendor != "nvidia" ||
 				d.Kind != "gpu" || d.NumaNode != -1 || d.Health != pb.DeviceHealth_DEVICE_HEALTH_OK {
 				t.Errorf("%s: device %d is %v", model, i, d)
 			}
