@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -102,9 +103,9 @@ func (a *app) agentConfig(o *agentFlags) (agent.Config, error) {
 }
 
 func (a *app) runAgent(ctx context.Context, cfg agent.Config) error {
-	g, err := agent.New(ctx, cfg)
+	g, err := agent.New(cfg)
 	if err != nil {
 		return err
 	}
-	return a.serve(ctx, g, func() {})
+	return errors.Join(a.serve(ctx, g, func() {}), g.Close())
 }

@@ -167,12 +167,12 @@ func (d *devCluster) withServer(ctx context.Context, serverEnded chan error) err
 	agentCtx, stopAgent := context.WithCancel(context.Background())
 	defer stopAgent()
 	agentEnded := make(chan error, 1)
-	go func() { agentEnded <- g.Run(agentCtx) }()
+	go func() { agentEnded <- errors.Join(g.Run(agentCtx), g.Close()) }()
 	if err := d.share(); err != nil {
-		return err
+		stopAgent()
+		return errors.Join(err, <-agentEnded)
 	}
-	d.awaitNode(ctx)
-	if ctx.Err() == nil {
+	if d.awaitNode(ctx, agentEnded) && ctx.Err() == nil {
 		d.banner(ctx)
 	}
 	select {
@@ -208,7 +208,7 @@ func (d *devCluster) startAgent(ctx context.Context) (*agent.Agent, error) {
 		}
 		cfg.Token = resp.Token
 	}
-	return agent.New(ctx, cfg)
+	return agent.New(cfg)
 }
 
 // hasDevices asks the driver once, in a child of its own.
@@ -241,7 +241,8 @@ func (d *devCluster) share() error {
 }
 
 // awaitNode waits until the node is ready, for a bounded time: the banner says what is so.
-func (d *devCluster) awaitNode(ctx context.Context) {
+// It gives false when the agent has ended, which it leaves in ended.
+func (d *devCluster) awaitNode(ctx context.Context, ended chan error) bool {
 	ctx, cancel := context.WithTimeout(ctx, devStartTime)
 	defer cancel()
 	tick := time.NewTicker(devPollEvery)
@@ -250,14 +251,17 @@ func (d *devCluster) awaitNode(ctx context.Context) {
 		if nodes, err := d.client.ListNodes(ctx, &pb.ListNodesRequest{}); err == nil {
 			for _, n := range nodes.Nodes {
 				if n.GetNode().GetState() == pb.NodeState_NODE_STATE_READY {
-					return
+					return true
 				}
 			}
 		}
 		select {
 		case <-tick.C:
+		case err := <-ended:
+			ended <- err
+			return false
 		case <-ctx.Done():
-			return
+			return true
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 const (
 	plainEvery   = 10 * time.Second // between progress lines where there is no terminal
+	waitSettles  = time.Second      // before a waiting reason is told: most jobs start at once
 	barWidth     = 24               // columns of the bar
 	valuesShown  = 4                // measured values behind it
 	spinnerEvery = 100 * time.Millisecond
@@ -28,7 +29,10 @@ type narrator struct {
 	tint   tint
 	last   *pb.JobView
 	began  time.Time // first view
+	waits  string    // why the job waits; empty when it does not
+	since  time.Time // that it waits for that reason
 	told   string    // newest waiting reason that was told
+	newest *pb.Progress
 	epoch  uint64    // newest attempt that was told of
 	cause  string    // newest cause of an attempt's end that was told
 	plain  time.Time // newest progress line
@@ -58,12 +62,9 @@ func (n *narrator) see(v *pb.JobView, now time.Time) []string {
 			say("attempt %d ends: %s", att.Epoch, oneLine(att.Cause))
 		}
 	}
+	n.wait(v, now)
+	news = append(news, n.settled(now)...)
 	switch {
-	case job.GetState() == pb.JobState_JOB_STATE_PENDING:
-		if reason := oneLine(v.WaitingReason); !n.tty && reason != "" && reason != n.told {
-			n.told = reason
-			say("waits: %s", reason)
-		}
 	case job.GetState() == pb.JobState_JOB_STATE_RUNNING && job.Epoch > n.epoch:
 		if running, all := taskCounts(v); running > 0 {
 			n.epoch, n.told = job.Epoch, ""
@@ -74,11 +75,35 @@ func (n *narrator) see(v *pb.JobView, now time.Time) []string {
 			say("runs%s: %s", again, count(all, "task"))
 		}
 	}
-	if p := leading(v); p != nil && !n.tty && now.Sub(n.plain) >= plainEvery && !client.Finished(job.State) {
+	p := leading(v)
+	if p != nil {
+		n.newest = p
+	}
+	if p != nil && !n.tty && now.Sub(n.plain) >= plainEvery && !client.Finished(job.State) {
 		n.plain = now
 		say("%s", strings.Join(n.measures(p, now), ", "))
 	}
 	return news
+}
+
+// wait notes why the job waits, and since when for that reason.
+func (n *narrator) wait(v *pb.JobView, now time.Time) {
+	reason := ""
+	if v.GetJob().GetState() == pb.JobState_JOB_STATE_PENDING {
+		reason = oneLine(v.WaitingReason)
+	}
+	if reason != n.waits {
+		n.waits, n.since = reason, now
+	}
+}
+
+// settled gives a waiting reason that has lasted and that nothing on the screen shows.
+func (n *narrator) settled(now time.Time) []string {
+	if n.tty || n.waits == "" || n.waits == n.told || now.Sub(n.since) < waitSettles {
+		return nil
+	}
+	n.told = n.waits
+	return []string{n.last.GetJob().GetId() + " waits: " + n.waits}
 }
 
 // measures are the parts of a progress: step 120/400, eta 1m40s, loss 1.83, 5400 tokens/s.
@@ -172,7 +197,7 @@ func (n *narrator) summary() string {
 	switch job.GetState() {
 	case pb.JobState_JOB_STATE_SUCCEEDED:
 		text += " in " + took
-		if p := leading(n.last); p != nil {
+		if p := n.newest; p != nil {
 			text += ", " + strings.Join(append([]string{stepText(p)}, values(p)...), ", ")
 		}
 	case pb.JobState_JOB_STATE_FAILED:

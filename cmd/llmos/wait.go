@@ -61,11 +61,16 @@ func (w *waiter) see(v *pb.JobView) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.a.now()
-	for _, line := range w.n.see(v, now) {
+	w.tell(w.n.see(v, now))
+	w.redraw(now)
+}
+
+// tell writes lines above the live one. The caller holds mu.
+func (w *waiter) tell(lines []string) {
+	for _, line := range lines {
 		w.clear()
 		w.a.note("%s\n", line)
 	}
-	w.redraw(now)
 }
 
 // redraw writes the live line over the one that stands. The caller holds mu.
@@ -87,11 +92,9 @@ func (w *waiter) clear() {
 	}
 }
 
-// drawing redraws the live line regularly until the function that it gives is called.
+// drawing redraws the live line, or tells what has lasted, until the function that it gives
+// is called.
 func (w *waiter) drawing() (stop func()) {
-	if !w.draw {
-		return func() {}
-	}
 	done, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
@@ -101,7 +104,9 @@ func (w *waiter) drawing() (stop func()) {
 			select {
 			case <-tick.C:
 				w.mu.Lock()
-				w.redraw(w.a.now())
+				now := w.a.now()
+				w.tell(w.n.settled(now))
+				w.redraw(now)
 				w.mu.Unlock()
 			case <-done:
 				return

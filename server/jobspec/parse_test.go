@@ -158,3 +158,20 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestExampleJobs holds the example job files to what they promise: they parse.
+func TestExampleJobs(t *testing.T) {
+	files, err := filepath.Glob("../../deploy/jobs/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		src, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Parse("/jobs/"+filepath.Base(name), src); err != nil {
+			t.Errorf("%s:\n%v", name, err)
+		}
+	}
+}
