@@ -48,12 +48,12 @@ func (c *Controller) watchLiveness() {
 	}
 	next := c.now + c.cfg.SilentAfter
 	var commands []*pb.Command
-	for _, id := range c.world.order {
+	for _, e := range c.world.order {
 		if len(commands) >= livenessCommandsMax {
 			next = c.now
 			break
 		}
-		found, due := c.judge(c.world.known[id].node)
+		found, due := c.judge(e.node)
 		commands = append(commands, found...)
 		if due > c.now {
 			next = min(next, due)

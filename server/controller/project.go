@@ -19,13 +19,14 @@ type projection struct {
 	stale   bool                  // nodes is behind known
 	live    map[string]bool       // node IDs with a live session
 	known   map[string]*nodeEntry // by node ID
-	order   []string              // node IDs, ascending
+	order   []*nodeEntry          // by node ID, ascending, as the state's tables are
 	jobs    map[string]*jobEntry  // unfinished ones, by ID
 	pending []*jobEntry           // in submit order
 	round   uint64                // of sweeps
 }
 
 type nodeEntry struct {
+	id      string
 	node    *pb.Node
 	account *pb.NodeAccount
 	value   scheduler.Node
@@ -79,8 +80,8 @@ func (p *projection) snapshot() []scheduler.Node {
 	if p.stale {
 		p.stale = false
 		p.nodes = make([]scheduler.Node, 0, len(p.order))
-		for _, id := range p.order {
-			p.nodes = append(p.nodes, p.known[id].value)
+		for _, e := range p.order {
+			p.nodes = append(p.nodes, e.value)
 		}
 	}
 	return p.nodes
@@ -97,42 +98,63 @@ func (p *projection) sweep(st *state.State) changes {
 	return found
 }
 
+// sweepNodes walks the nodes and their accounts beside the entries of the last sweep: all
+// three are in order of ID, so that an unchanged node costs no look-up.
 func (p *projection) sweepNodes(st *state.State, found *changes) {
-	count := 0
+	at := 0
 	for n := range st.Nodes() {
-		count++
-		account := st.Account(n.Id)
-		e := p.known[n.Id]
-		if e == nil {
-			e = &nodeEntry{}
-			p.known[n.Id] = e
-			i, _ := slices.BinarySearch(p.order, n.Id)
-			p.order = slices.Insert(p.order, i, n.Id)
-		}
+		e := p.entry(at, n.Id)
+		at++
 		e.round = p.round
-		if e.node == n && e.account == account {
-			continue
-		}
 		if e.node != n {
+			e.node = n
 			found.records = append(found.records, n.Id)
+			found.nodes = append(found.nodes, n.Id)
 		}
-		e.node, e.account = n, account
-		e.value = nodeValue(st, n, account)
-		p.judge(e)
-		found.nodes = append(found.nodes, n.Id)
 	}
-	if count != len(p.known) {
-		p.order = slices.DeleteFunc(p.order, func(id string) bool {
-			gone := p.known[id].round != p.round
+	if at != len(p.order) {
+		p.order = slices.DeleteFunc(p.order, func(e *nodeEntry) bool {
+			gone := e.round != p.round
 			if gone {
-				delete(p.known, id)
-				found.records = append(found.records, id)
-				found.nodes = append(found.nodes, id)
+				delete(p.known, e.id)
+				found.records = append(found.records, e.id)
+				found.nodes = append(found.nodes, e.id)
 			}
 			return gone
 		})
 	}
+	at = 0
+	for a := range st.Accounts() {
+		for at < len(p.order) && p.order[at].id < a.NodeId {
+			at++
+		}
+		if at < len(p.order) && p.order[at].id == a.NodeId && p.order[at].account != a {
+			p.order[at].account = a
+			found.nodes = append(found.nodes, a.NodeId)
+		}
+	}
+	for _, id := range found.nodes {
+		if e := p.known[id]; e != nil {
+			e.value = nodeValue(st, e.node, e.account)
+			p.judge(e)
+		}
+	}
 	p.stale = p.stale || len(found.nodes) > 0
+}
+
+// entry gives the entry of a node, which is expected at this place of the order.
+func (p *projection) entry(at int, id string) *nodeEntry {
+	if at < len(p.order) && p.order[at].id == id {
+		return p.order[at]
+	}
+	e := p.known[id]
+	if e == nil {
+		e = &nodeEntry{id: id}
+		p.known[id] = e
+		i, _ := slices.BinarySearchFunc(p.order, id, func(e *nodeEntry, id string) int { return strings.Compare(e.id, id) })
+		p.order = slices.Insert(p.order, i, e)
+	}
+	return e
 }
 
 func (p *projection) sweepJobs(st *state.State, found *changes) {
