@@ -124,6 +124,9 @@ func (r *run) finish() (Result, error) {
 	for _, l := range window {
 		res.Loss += l / float64(len(window))
 	}
+	if len(window) == 0 { // the checkpoint was of the last step
+		res.Loss = r.lastLoss
+	}
 	for i := range heldOutCount {
 		context, next := r.text.HeldOut(r.Seed, i, r.Shape.Context)
 		res.HeldOutLoss += r.net.Loss(context, next) / heldOutCount

@@ -104,8 +104,10 @@ type run struct {
 	step   int       // steps that are done
 	saved  int       // step of the newest checkpoint
 	losses []float64 // of the steps of this process
-	begun  time.Time
-	from   int
+
+	lastLoss float64 // of the checkpoint that this process began from
+	begun    time.Time
+	from     int
 }
 
 // Run trains until all steps are done, and returns the result on rank 0. When ctx ends or
@@ -189,7 +191,7 @@ func (r *run) resume(ctx context.Context) error {
 			return loadErr
 		}
 		if found {
-			answer = int64(st.Step)
+			answer, r.lastLoss = int64(st.Step), st.Loss
 			copy(r.net.Params, st.Params)
 			copy(r.adam.M, st.M)
 			copy(r.adam.V, st.V)
