@@ -194,16 +194,18 @@ func TestHintsThatGoRound(t *testing.T) {
 // TestEndedContext tells what is known when the caller's time is over.
 func TestEndedContext(t *testing.T) {
 	for _, c := range []struct{ last, want pb.ErrorKind }{{unavailable, unavailable}, {notLeader, notLeader}, {unknown, unknown}, {timeout, unknown}} {
-		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-		f := &fake{submit: func(*pb.SubmitJobRequest) (*pb.SubmitJobResponse, error) { return nil, kinded(c.last) }}
-		r := newRig(t, f)
-		cl := client.New([]string{"server-0"}, r.dial)
-		_, err := cl.SubmitJob(ctx, &pb.SubmitJobRequest{})
-		if got := fault.Kind(err); got != c.want || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("last answer %v: got %v (%v), want %v", c.last, got, err, c.want)
-		}
-		cancel()
-		cl.Close()
+		t.Run(c.last.String(), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			f := &fake{submit: func(*pb.SubmitJobRequest) (*pb.SubmitJobResponse, error) { return nil, kinded(c.last) }}
+			cl := client.New([]string{"server-0"}, newRig(t, f).dial, client.WithSleep(func(ctx context.Context, _ time.Duration) { <-ctx.Done() }))
+			defer cl.Close()
+			_, err := cl.SubmitJob(ctx, &pb.SubmitJobRequest{})
+			if got := fault.Kind(err); got != c.want || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v (%v), want %v", got, err, c.want)
+			}
+		})
 	}
 }
 

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -23,7 +25,7 @@ import (
 // connection to another. Each says whether the caller has been sent anything.
 type place struct {
 	here  func() (sent bool, err error)
-	there func(conn *grpc.ClientConn) (sent bool, err error)
+	there func(ctx context.Context, conn *grpc.ClientConn) (sent bool, err error)
 }
 
 // atLeader answers the call where the leader is. While there is none it waits for a
@@ -33,19 +35,24 @@ type place struct {
 func (g *gate) atLeader(ctx context.Context, c call, write bool, p place) error {
 	patience := time.NewTimer(g.wait)
 	defer patience.Stop()
-	look := time.NewTicker(leaderPoll)
-	defer look.Stop()
+	wait := leaderPoll
 	for {
 		sent, err := g.tryLeader(ctx, c, write, p)
 		if err == nil || sent || c.forwarded || !unapplied(err) {
 			return err
 		}
+		again := time.NewTimer(wait)
 		select {
-		case <-look.C:
+		case <-again.C:
 		case <-patience.C:
+			again.Stop()
 			return outOfPatience(err)
 		case <-ctx.Done():
+			again.Stop()
 			return fault.From(ctx.Err())
+		}
+		if fault.Kind(err) == pb.ErrorKind_ERROR_KIND_UNAVAILABLE {
+			wait = min(2*wait, leaderPollMost) // perhaps it has too much to do
 		}
 	}
 }
@@ -63,8 +70,36 @@ func (g *gate) tryLeader(ctx context.Context, c call, write bool, p place) (sent
 	if err != nil {
 		return false, fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "reach the leader %s: %w", id, err)
 	}
-	sent, err = p.there(conn)
+	ctx, cancel := g.whileLeads(ctx, id)
+	defer cancel(nil)
+	sent, err = p.there(ctx, conn)
+	if err != nil && errors.Is(context.Cause(ctx), errDeposed) {
+		err = status.Errorf(codes.Unavailable, "%s: %v", id, errDeposed)
+	}
 	return sent, fault.Crossed(err, write)
+}
+
+var errDeposed = errors.New("the cluster has another leader now")
+
+// whileLeads ends the context when this server comes to know another leader than id: a
+// leader that was cut off or stopped would otherwise be waited for until the caller's end.
+func (g *gate) whileLeads(ctx context.Context, id string) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var look *time.Timer
+	armed := make(chan struct{})
+	look = time.AfterFunc(deposedCheck, func() {
+		<-armed
+		if now, _, _ := g.b.Leader(); now != "" && now != id {
+			cancel(errDeposed)
+		} else if ctx.Err() == nil {
+			look.Reset(deposedCheck)
+		}
+	})
+	close(armed)
+	return ctx, func(cause error) {
+		look.Stop()
+		cancel(cause)
+	}
 }
 
 // unapplied says whether the call may be tried again at once: by the meaning of these two

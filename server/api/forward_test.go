@@ -168,3 +168,35 @@ func TestSubmitIsNeverDoubled(t *testing.T) {
 		t.Errorf("%d jobs, %v; want 8", len(list.GetJobs()), err)
 	}
 }
+
+// TestDeposedLeader lets the leader hang, as one that was stopped does, and names another:
+// a read is answered by that one, a write is UNKNOWN, and neither waits for the old.
+func TestDeposedLeader(t *testing.T) {
+	r := newRig(t)
+	old, next, follower := r.server("s-000000000001"), r.server("s-000000000002"), r.server("s-000000000003")
+	old.thinks = old.id
+	api := pb.NewClusterServiceClient(r.conn(follower, roleUser, "jane"))
+	asked := make(chan struct{}, 2)
+	r.script(func(ctx context.Context, apply func() []*pb.Result) ([]*pb.Result, error) {
+		asked <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	old.hang = asked
+	wrote, read := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := api.CreateJoinToken(testContext(t), &pb.CreateJoinTokenRequest{Role: roleAgent})
+		wrote <- err
+	}()
+	go func() {
+		_, err := api.ListNodes(testContext(t), &pb.ListNodesRequest{})
+		read <- err
+	}()
+	<-asked
+	<-asked
+	r.setLeader(next.id)
+	wantKind(t, "a write", <-wrote, pb.ErrorKind_ERROR_KIND_UNKNOWN)
+	if err := <-read; err != nil {
+		t.Errorf("a read: %v", err)
+	}
+}

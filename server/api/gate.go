@@ -17,9 +17,11 @@ import (
 )
 
 const (
-	leaderWait   = 3 * time.Second       // how long a call waits for a leader to be there
-	leaderPoll   = 20 * time.Millisecond // between looks at who leads
-	forwardLimit = 10 * time.Second      // of one forwarded unary call
+	leaderWait     = 3 * time.Second        // how long a call waits for a leader to be there
+	leaderPoll     = 20 * time.Millisecond  // between looks at who leads
+	leaderPollMost = 320 * time.Millisecond // the same while the leader says UNAVAILABLE
+	deposedCheck   = 200 * time.Millisecond // between looks whether a forwarded call's leader still leads
+	forwardLimit   = 10 * time.Second       // of one forwarded unary call
 )
 
 // gate stands before every call: identity, access, place, and the shape of failures.
@@ -49,7 +51,11 @@ func (g *gate) admit(ctx context.Context, method string) (context.Context, call,
 		err = g.joins.admit(ctx)
 	}
 	if err != nil {
-		g.log.Warn("call refused", "method", method, "caller", callerString(c), "peer", c.peer.MemberID, "err", err)
+		level := slog.LevelWarn
+		if !c.known {
+			level = slog.LevelDebug // anybody who reaches the port could fill the log
+		}
+		g.log.Log(ctx, level, "call refused", "method", method, "caller", callerString(c), "peer", c.peer.MemberID, "err", err)
 		return ctx, c, err
 	}
 	return context.WithValue(ctx, callContextKey{}, c), c, nil
@@ -75,7 +81,7 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 			resp, err = handler(ctx, req)
 			return false, err
 		},
-		there: func(conn *grpc.ClientConn) (bool, error) {
+		there: func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
 			reply, err := g.forwardUnary(ctx, conn, c, info.FullMethod, msg)
 			resp = reply
 			return false, err
@@ -110,7 +116,7 @@ func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 			err := handler(srv, s)
 			return s.sent, err
 		},
-		there: func(conn *grpc.ClientConn) (bool, error) {
+		there: func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
 			return g.forwardStream(ctx, conn, c, info.FullMethod, req, ss)
 		},
 	})

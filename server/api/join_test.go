@@ -10,8 +10,6 @@ import (
 	"llmos/transport"
 )
 
-const kindConflict = pb.ErrorKind_ERROR_KIND_CONFLICT
-
 // TestJoin makes tokens through the API and joins with them through transport, by a
 // follower; then it tries everything that must be refused.
 func TestJoin(t *testing.T) {
@@ -64,17 +62,23 @@ func TestJoin(t *testing.T) {
 	forged := token(roleAgent)
 	forged.Secret = bytes.Repeat([]byte{7}, len(forged.Secret))
 	r.node("n-000000000007", "alive", "127.0.0.1:1", 0)
-	for name, try := range map[string]func() (*transport.Joined, error){
-		"a token used twice":    func() (*transport.Joined, error) { return join(agentToken, roleAgent, "n-000000000002") },
-		"a forged secret":       func() (*transport.Joined, error) { return join(forged, roleAgent, "n-000000000002") },
-		"another role":          func() (*transport.Joined, error) { return join(token(roleAgent), roleServer, "s-000000000009") },
-		"another kind of ID":    func() (*transport.Joined, error) { return join(token(roleUser), roleUser, "s-000000000009") },
-		"a live node's ID":      func() (*transport.Joined, error) { return join(token(roleAgent), roleAgent, "n-000000000007") },
-		"a present server's ID": func() (*transport.Joined, error) { return join(token(roleServer), roleServer, "s-000000000001") },
+	denied := pb.ErrorKind_ERROR_KIND_DENIED
+	for _, c := range []struct {
+		name string
+		tok  transport.Token
+		role pb.MemberRole
+		id   string
+		want pb.ErrorKind
+	}{
+		{"a token used twice", agentToken, roleAgent, "n-000000000002", denied},
+		{"a forged secret", forged, roleAgent, "n-000000000002", denied},
+		{"another role", token(roleAgent), roleServer, "s-000000000009", denied},
+		{"another kind of ID", token(roleUser), roleUser, "s-000000000009", kindInvalid},
+		{"a live node's ID", token(roleAgent), roleAgent, "n-000000000007", pb.ErrorKind_ERROR_KIND_CONFLICT},
+		{"a present server's ID", token(roleServer), roleServer, "s-000000000001", pb.ErrorKind_ERROR_KIND_CONFLICT},
 	} {
-		if _, err := try(); err == nil {
-			t.Errorf("%s was admitted", name)
-		}
+		_, err := join(c.tok, c.role, c.id)
+		wantKind(t, c.name, err, c.want)
 	}
 }
 

@@ -57,6 +57,7 @@ type backend struct {
 	// thinks, when set, is whom this server takes for the leader.
 	thinks string
 	panics bool
+	hang   chan<- struct{} // when set, reads are told to it and never answered
 }
 
 func newRig(t *testing.T) *rig {
@@ -208,7 +209,12 @@ func (b *backend) Propose(ctx context.Context, cmds ...*pb.Command) ([]*pb.Resul
 	return apply(), nil
 }
 
-func (b *backend) Read(context.Context) (*state.State, error) {
+func (b *backend) Read(ctx context.Context) (*state.State, error) {
+	if b.hang != nil {
+		b.hang <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if b.panics {
 		panic("scripted")
 	}

@@ -78,7 +78,7 @@ func (t *taskRead) end(ctx context.Context) <-chan struct{} {
 // hopeless says whether another try for an ended task is in vain.
 func (t *taskRead) hopeless(err error) bool {
 	n := t.r.b.Stale().Node(t.task.NodeId)
-	return n.GetState() != pb.NodeState_NODE_STATE_READY || fault.Kind(err) == pb.ErrorKind_ERROR_KIND_NOT_FOUND
+	return n.GetState() != pb.NodeState_NODE_STATE_READY || errors.Is(err, errSilent) || fault.Kind(err) == pb.ErrorKind_ERROR_KIND_NOT_FOUND
 }
 
 // why tells in words why a task cannot be read; "" when there is nothing to read.
