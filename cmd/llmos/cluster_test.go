@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"path/filepath"
@@ -112,7 +111,7 @@ func (s *scripted) CreateJoinToken(_ context.Context, r *pb.CreateJoinTokenReque
 
 // startScripted serves s over mutual TLS on loopback and gives an app whose client folder
 // knows it.
-func startScripted(t *testing.T, s *scripted) (a *app, out, errOut *bytes.Buffer, dir string) {
+func startScripted(t *testing.T, s *scripted) (a *app, out, errOut *stream, dir string) {
 	t.Helper()
 	now := time.Now()
 	authority, err := ca.New("c-1", now)
@@ -215,7 +214,7 @@ func TestRunWaits(t *testing.T) {
 	failed := story()
 	end := failed[len(failed)-1]
 	end.Job.State, end.Job.ExitCode, end.Job.Reason = pb.JobState_JOB_STATE_FAILED, 42, "rank 0: exit 42"
-	s := &scripted{views: failed, logs: []*pb.LogChunk{{Data: []byte("out\n")}, {Data: []byte("err\n"), Stderr: true, End: true}}}
+	s := &scripted{views: failed, logs: []*pb.LogChunk{{Data: []byte("out\n")}, {Offset: 4, Data: []byte("err\n"), Stderr: true, End: true}}}
 	a, out, errOut, _ := startScripted(t, s)
 	if code := a.run(t.Context(), []string{"run", "--follow", "--", "x"}); code != 42 {
 		t.Errorf("exit code %d, want the job's, 42", code)
@@ -223,7 +222,7 @@ func TestRunWaits(t *testing.T) {
 	if out.String() != "out\n" {
 		t.Errorf("standard output %q", out)
 	}
-	for _, want := range []string{"train-1 waits: needs 2 devices", "train-1 runs: 2 tasks", "err\n", "attempt 1 ends: rank 1: exit 3", "train-1 failed after 1m15s: rank 0: exit 42 (2 attempts)"} {
+	for _, want := range []string{"train-1 runs: 2 tasks", "err\n", "attempt 1 ends: rank 1: exit 3", "train-1 failed after 1m15s: rank 0: exit 42 (2 attempts)"} {
 		if !strings.Contains(errOut.String(), want) {
 			t.Errorf("standard error lacks %q:\n%s", want, errOut)
 		}

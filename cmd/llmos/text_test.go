@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,9 +20,21 @@ import (
 // noon is the clock of the tests.
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
+// stream is a buffer that several goroutines may write to, as they may to a file.
+type stream struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (s *stream) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Buffer.Write(b)
+}
+
 // testApp is an app whose streams are buffers, without a terminal.
-func testApp() (a *app, out, errOut *bytes.Buffer) {
-	out, errOut = &bytes.Buffer{}, &bytes.Buffer{}
+func testApp() (a *app, out, errOut *stream) {
+	out, errOut = &stream{}, &stream{}
 	return &app{
 		in: strings.NewReader(""), out: out, errOut: errOut, columns: func() int { return widthDefault },
 		getenv: func(string) (string, bool) { return "", false }, getwd: func() (string, error) { return "/here", nil },
