@@ -173,8 +173,8 @@ func variableName(name string) string {
 // spec for its shim.
 func (s site) prepare(a *pb.Assignment, localWorld int) (exec.Spec, error) {
 	dir, role := s.dir(a.GetTask().GetId()), a.GetRole()
-	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
-		return exec.Spec{}, fmt.Errorf("make the task's directory: %w", err)
+	if err := s.makeDir(a.GetTask().GetId()); err != nil {
+		return exec.Spec{}, err
 	}
 	key := filepath.Join(dir, attemptKeyFile)
 	if err := os.WriteFile(key, []byte(hex.EncodeToString(a.GetAttemptKey())), 0o400); err != nil {

@@ -98,13 +98,20 @@ func (c *cleaner) trim() {
 	}
 }
 
-// recordEnd writes the end of a task that has no shim, making its directory when absent.
-func (s site) recordEnd(id string, e exec.Exit) error {
-	dir := s.dir(id)
-	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+// makeDir makes the task's directory when it is absent.
+func (s site) makeDir(id string) error {
+	if err := os.Mkdir(s.dir(id), 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make the task's directory: %w", err)
 	}
-	return exec.WriteExit(dir, e)
+	return nil
+}
+
+// recordEnd writes the end of a task that has no shim, making its directory when absent.
+func (s site) recordEnd(id string, e exec.Exit) error {
+	if err := s.makeDir(id); err != nil {
+		return err
+	}
+	return exec.WriteExit(s.dir(id), e)
 }
 
 // taskDirOf gives the directory of a task that is named from outside; false when it names none.

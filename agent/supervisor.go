@@ -330,15 +330,12 @@ func (v *supervisor) cleaned(ids []string) {
 	}
 }
 
-// publish makes the list of tasks that a session's hello holds. A task that a shim may
-// yet start is not in it: the servers know it as assigned and not as running.
+// publish makes the list of tasks that a session's hello holds. A task that may run is in
+// it as running: what is absent is taken as proof that it does not.
 func (v *supervisor) publish() {
 	list := make([]*pb.TaskReport, 0, len(v.tasks))
 	for _, id := range sortedIDs(v.tasks) {
-		t := v.tasks[id]
-		if t.phase == reconcile.Ended || t.phase == reconcile.Unproven || t.startedMS > 0 {
-			list = append(list, t.report())
-		}
+		list = append(list, v.tasks[id].report())
 	}
 	v.listed.Store(&list)
 }

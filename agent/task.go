@@ -98,7 +98,11 @@ func (r runner) start(ctx context.Context, a *pb.Assignment, localWorld int) {
 // adopt finds out what became of a task that an earlier run of the agent journaled.
 func (r runner) adopt(ctx context.Context, id string) {
 	for {
-		h, err := r.driver.Adopt(ctx, r.site.dir(id))
+		// Without a directory no shim can have it; the claim that voids it needs one.
+		h, err := (*exec.Handle)(nil), r.site.makeDir(id)
+		if err == nil {
+			h, err = r.driver.Adopt(ctx, r.site.dir(id))
+		}
 		if err == nil {
 			r.follow(ctx, id, h, true)
 			return

@@ -70,7 +70,7 @@ func (a *applier) nodeEvents(old, n *pb.Node) {
 	for _, d := range n.Devices {
 		i := slices.IndexFunc(old.Devices, func(o *pb.Device) bool { return o.Id == d.Id })
 		if i >= 0 && old.Devices[i].Health != d.Health {
-			a.event("device.health", "", "", n.Id, "device %s went from %s to %s", d.Id, old.Devices[i].Health, d.Health)
+			a.event("device.health", "", "", n.Id, "device %s went from %s to %s", d.Id, state.Word(old.Devices[i].Health), state.Word(d.Health))
 		}
 	}
 }

@@ -37,7 +37,7 @@ func (a *applier) placeGang(g *pb.GangPlacement) *pb.Fault {
 	}
 	if job.State != pb.JobState_JOB_STATE_PENDING {
 		return state.Refuse(pb.ErrorKind_ERROR_KIND_CONFLICT, "plan again", "job %s does not wait for a placement: it is %s",
-			job.Id, job.State)
+			job.Id, state.Word(job.State))
 	}
 	world := state.WorldSize(job.Spec)
 	if len(g.Tasks) != world {

@@ -81,7 +81,7 @@ func (a *applier) returned(task *pb.Task, report *pb.TaskReport) bool {
 
 func (a *applier) jobStarted(jobID string) *pb.Fault {
 	job := a.txn.Job(jobID)
-	if job.StartedMs != 0 || a.txn.TimeMS() == 0 {
+	if job.StartedMs != 0 {
 		return nil
 	}
 	next := state.CopyJob(job)
@@ -155,6 +155,7 @@ func (a *applier) loseTasks(c *pb.LoseTasks, r *pb.Result) *pb.Fault {
 		}
 		next := state.CopyTask(task)
 		next.State, next.Reason = pb.TaskState_TASK_STATE_LOST, cut(c.Reason)
+		next.Desired = pb.TaskDesired_TASK_DESIRED_STOP // should the node come back with it
 		if f := a.txn.PutTask(next); f != nil {
 			return f
 		}

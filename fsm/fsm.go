@@ -94,10 +94,10 @@ func (f *FSM) Apply(index uint64, entry *pb.Entry) []*pb.Result {
 	if err != nil {
 		return f.halt(index, entry, err)
 	}
-	txn := now.Begin(index, entry.TimeMs)
+	txn := now.Begin(index, min(entry.GetTimeMs(), timeMSMax))
 	a := &applier{fsm: f, txn: txn}
-	results := make([]*pb.Result, len(entry.Commands))
-	for i, c := range entry.Commands {
+	results := make([]*pb.Result, len(entry.GetCommands()))
+	for i, c := range entry.GetCommands() {
 		results[i] = a.apply(c)
 	}
 	f.publish(txn.Commit())
@@ -123,7 +123,7 @@ func applicable(now *state.State, index uint64, entry *pb.Entry) error {
 	if index <= now.Index() {
 		return fmt.Errorf("%w: entry %d comes after entry %d", ErrDiverged, index, now.Index())
 	}
-	for i, c := range entry.Commands {
+	for i, c := range entry.GetCommands() {
 		if c.GetOp() == nil {
 			return fmt.Errorf("%w: command %d of entry %d is of a kind that this version does not know", ErrDiverged, i, index)
 		}
@@ -136,7 +136,7 @@ func (f *FSM) halt(index uint64, entry *pb.Entry, err error) []*pb.Result {
 	results := make([]*pb.Result, len(entry.GetCommands()))
 	for i := range results {
 		results[i] = &pb.Result{Index: index, Fault: state.Refuse(pb.ErrorKind_ERROR_KIND_INTERNAL,
-			"upgrade this server to the version of the others, or restore it from them", "%v", err)}
+			"this server has stopped; its log says what to do, and the other servers have the data", "%v", err)}
 	}
 	return results
 }

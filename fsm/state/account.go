@@ -59,10 +59,9 @@ func withGone(n, old *pb.Node, a *pb.NodeAccount) *pb.Node {
 			devices = append(devices, d)
 		}
 	}
-	reported := len(n.Devices)
 	for _, d := range old.GetDevices() {
 		held := pageOf(a, d.Id) != nil
-		known := slices.ContainsFunc(n.Devices[:reported], func(x *pb.Device) bool { return x.Id == d.Id })
+		known := slices.ContainsFunc(n.Devices, func(x *pb.Device) bool { return x.Id == d.Id })
 		if held && !known {
 			devices = append(devices, goneDevice(d))
 		}

@@ -66,7 +66,7 @@ func (t *Txn) PutAttempt(a *pb.Attempt) *pb.Fault {
 	} else if a.State == pb.AttemptState_ATTEMPT_STATE_ENDED {
 		t.tallies.remove(key)
 	}
-	t.watches.put([]byte(a.JobId), struct{}{})
+	t.touch(a.JobId)
 	return nil
 }
 

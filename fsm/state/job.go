@@ -109,7 +109,7 @@ func (t *Txn) PutJob(j *pb.Job) *pb.Fault {
 	}
 	j.ModifyIndex = t.index
 	t.jobs.putRec(key, j)
-	t.watches.put([]byte(j.Id), struct{}{})
+	t.touch(j.Id)
 	order, name := orderKey(j), JobName(j.Spec)
 	if old == nil {
 		t.jobOrder.put(order, j.Id)
@@ -165,4 +165,5 @@ func (t *Txn) ForgetJob(id string) {
 	t.jobNames.remove(nameKey(JobName(j.Spec), j))
 	t.finished.remove(timeKey(j.FinishedMs, id))
 	t.watches.remove([]byte(id))
+	t.touched = ""
 }

@@ -126,7 +126,7 @@ func (t *Txn) Release(task *pb.Task) {
 	a := held.rec
 	t.allocations.removeRec(key)
 	t.nodeTasks.remove(nodeTaskKey(a.NodeId, key))
-	t.watches.put([]byte(task.JobId), struct{}{})
+	t.touch(task.JobId)
 	next := copyAccount(t.Account(a.NodeId))
 	next.CpuAllocated -= a.CpuMilli
 	next.MemoryAllocated -= a.MemoryBytes

@@ -72,7 +72,7 @@ func (t *Txn) PutTask(k *pb.Task) *pb.Fault {
 	if _, held := t.allocations.get(key); held {
 		t.nodeTasks.put(nodeTaskKey(k.NodeId, key), k)
 	}
-	t.watches.put([]byte(k.JobId), struct{}{})
+	t.touch(k.JobId)
 	return nil
 }
 

@@ -1,7 +1,9 @@
 package state
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	pb "llmos/proto/llmos/v1"
 )
@@ -50,7 +52,18 @@ func checkTransition[S stateEnum](table map[S][]S, what, id string, from, to S) 
 	if from == to && from != none || slices.Contains(table[from], to) {
 		return nil
 	}
-	return defect("%s %s cannot go from %s to %s", what, id, from, to)
+	return defect("%s %s cannot go from %s to %s", what, id, Word(from), Word(to))
+}
+
+// Word gives the plain word of a state or health, such as "running".
+func Word(s fmt.Stringer) string {
+	name := s.String()
+	for _, part := range []string{"_STATE_", "_HEALTH_"} {
+		if _, word, ok := strings.Cut(name, part); ok {
+			return strings.ToLower(word)
+		}
+	}
+	return name
 }
 
 // JobFinished reports whether a job's state is final.

@@ -12,6 +12,7 @@ type Txn struct {
 	journal journal
 	events  uint32 // written in this entry: the next one's ordinal
 	submits uint32 // likewise for jobs
+	touched string // the last job whose watch was touched
 	hash    sum
 
 	cluster     editTable[*pb.ClusterMeta]
@@ -41,9 +42,9 @@ type Txn struct {
 }
 
 // Begin starts the change that the log entry at index makes. The state's time becomes timeMS
-// unless it is later already.
+// unless it is later already; it is at least 1, so that a time of 0 means never.
 func (s *State) Begin(index uint64, timeMS int64) *Txn {
-	t := &Txn{index: index, timeMS: max(s.timeMS, timeMS), hash: s.hash}
+	t := &Txn{index: index, timeMS: max(s.timeMS, timeMS, 1), hash: s.hash}
 	t.open(s, &t.journal)
 	return t
 }
@@ -93,6 +94,7 @@ func (t *Txn) Rollback(to Savepoint) {
 	}
 	t.journal.undo = t.journal.undo[:to.undo]
 	t.events, t.submits = to.events, to.submits
+	t.touched = ""
 }
 
 // Commit gives the new state. Afterwards the transaction may be used for Notify alone.

@@ -17,3 +17,11 @@ func (s *State) Abandon() {
 	txn.CommitOnly()
 	txn.Notify()
 }
+
+// touch marks a job as changed for those who watch it.
+func (t *Txn) touch(jobID string) {
+	if t.touched != jobID {
+		t.watches.put([]byte(jobID), struct{}{})
+		t.touched = jobID
+	}
+}

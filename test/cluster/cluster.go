@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"llmos/fsm/state"
 	"llmos/proto/client"
 	pb "llmos/proto/llmos/v1"
 	"llmos/server"
@@ -31,6 +32,7 @@ const (
 type Cluster struct {
 	Servers   []*Server
 	ClientDir string // the administrator's credentials
+	Network   *Switchboard
 
 	t      testing.TB
 	dir    string
@@ -59,7 +61,7 @@ func WithTiming(t server.Timing) Option { return func(c *Cluster) { c.timing = t
 // shows the servers' logs.
 func Start(t testing.TB, n int, opts ...Option) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, dir: t.TempDir(), timing: server.Fast(), log: slog.New(slog.DiscardHandler)}
+	c := &Cluster{t: t, dir: t.TempDir(), timing: server.Fast(), Network: newSwitchboard(), log: slog.New(slog.DiscardHandler)}
 	if os.Getenv("LLMOS_TEST_LOG") != "" {
 		c.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -92,6 +94,7 @@ func (c *Cluster) AddServer() *Server {
 	cfg.Listen, cfg.Timing, cfg.ClientDir = freeAddr(c.t), c.timing, c.ClientDir
 	cfg.Name = filepath.Base(cfg.DataDir)
 	cfg.Log = c.log.With("on", cfg.Name)
+	cfg.Network = socket{board: c.Network, addr: cfg.Listen}
 	if len(c.Servers) == 0 {
 		cfg.Bootstrap = true
 	} else {
@@ -152,6 +155,14 @@ func (s *Server) Stop() error {
 	return err
 }
 
+// Kill ends a running server as the others see kill -9: it falls silent at once and hands
+// nothing over. Its directory is left as a stop leaves it.
+func (c *Cluster) Kill(s *Server) {
+	c.Network.Cut(s.Config.Listen)
+	_ = s.Stop()
+	c.Network.Mend(s.Config.Listen)
+}
+
 // Ended gives the channel that receives what Run returns when the server ends by itself.
 func (s *Server) Ended() <-chan error { return s.ended }
 
@@ -170,17 +181,7 @@ func (c *Cluster) Addrs() []string {
 func (c *Cluster) Client() *client.Client {
 	c.t.Helper()
 	if c.client == nil {
-		creds, err := transport.LoadCredentials(filepath.Join(c.ClientDir, "tls"))
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		var addrs []string
-		for _, s := range c.Servers {
-			addrs = append(addrs, s.Config.Listen)
-		}
-		c.client = client.New(addrs, func(addr string) (*grpc.ClientConn, error) {
-			return transport.NewClient(addr, creds, pb.MemberRole_MEMBER_ROLE_SERVER)
-		})
+		c.client = c.NewClient()
 	}
 	return c.client
 }
@@ -202,13 +203,13 @@ func (c *Cluster) Token(role pb.MemberRole) string {
 	return resp.Token
 }
 
-// Leader waits until a running server leads and gives it.
+// Leader waits until a running server that is not cut off leads, and gives it.
 func (c *Cluster) Leader() *Server {
 	c.t.Helper()
 	var leader *Server
 	Wait(c.t, "a leader", func() bool {
 		for _, s := range c.Servers {
-			if s.Server == nil {
+			if s.Server == nil || c.Network.IsCut(s.Config.Listen) {
 				continue
 			}
 			if _, _, me := s.Leader(); me {
@@ -233,6 +234,56 @@ func (c *Cluster) WaitVoters(n int) {
 		}
 		return voters == n
 	})
+}
+
+// WaitSame waits until every running server has the same state at the same index, gives
+// that state, and fails the test when it breaks an invariant.
+func (c *Cluster) WaitSame() *state.State {
+	c.t.Helper()
+	var same *state.State
+	Wait(c.t, "equal states on all servers", func() bool {
+		same = nil
+		for _, s := range c.Servers {
+			if s.Server == nil {
+				continue
+			}
+			st := s.Stale()
+			if same != nil && (st.Index() != same.Index() || st.Hash() != same.Hash()) {
+				return false
+			}
+			same = st
+		}
+		return same != nil
+	})
+	if err := state.Check(same); err != nil {
+		c.t.Errorf("the state at index %d: %v", same.Index(), err)
+	}
+	return same
+}
+
+// ClientOf gives a client that knows one server alone.
+func (c *Cluster) ClientOf(s *Server) *client.Client { return c.newClient(s.Config.Listen) }
+
+// NewClient gives a client of the whole cluster with connections of its own.
+func (c *Cluster) NewClient() *client.Client {
+	var addrs []string
+	for _, s := range c.Servers {
+		addrs = append(addrs, s.Config.Listen)
+	}
+	return c.newClient(addrs...)
+}
+
+func (c *Cluster) newClient(addrs ...string) *client.Client {
+	c.t.Helper()
+	creds, err := transport.LoadCredentials(filepath.Join(c.ClientDir, "tls"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	out := client.New(addrs, func(addr string) (*grpc.ClientConn, error) {
+		return transport.NewClient(addr, creds, pb.MemberRole_MEMBER_ROLE_SERVER)
+	})
+	c.t.Cleanup(func() { _ = out.Close() })
+	return out
 }
 
 // Wait waits until the condition holds, at most Patience, and fails the test otherwise.

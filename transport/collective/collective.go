@@ -65,6 +65,10 @@ func (g *Group) Barrier(ctx context.Context) error {
 	return err
 }
 
+// GaveUp is the Problem of a rank whose caller ended the collective by its context, as a
+// program does that has been asked to stop.
+const GaveUp = "gave up"
+
 // RankError says that a rank ended a collective. Every surviving rank names the same one.
 type RankError struct {
 	Job     string

@@ -214,7 +214,7 @@ func (t *trial) verdict() *RankError {
 // function ends the watch.
 func (t *trial) watch(ctx context.Context) func() bool {
 	return context.AfterFunc(ctx, func() {
-		t.report(evidence{err: t.fault(t.g.cfg.Rank, "gave up", context.Cause(ctx).Error()), certain: true})
+		t.report(evidence{err: t.fault(t.g.cfg.Rank, GaveUp, context.Cause(ctx).Error()), certain: true})
 	})
 }
 

@@ -23,6 +23,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"llmos/deploy/jobs/charlm/corpus"
 	"llmos/deploy/jobs/charlm/train"
@@ -35,6 +36,9 @@ const (
 	exitPeer   = 3
 	exitSignal = 128 // plus the signal's number
 )
+
+// ownSignalWithin is how long a rank whose peer was asked to end waits to be asked itself.
+const ownSignalWithin = 2 * time.Second
 
 // stopped is the cause of the end of the context when a signal came.
 type stopped struct{ signal syscall.Signal }
@@ -65,6 +69,13 @@ func run(args []string, out, errs io.Writer) int {
 	fmt.Fprintf(errs, "charlm: %v\n", err)
 	var stop stopped
 	var lost *collective.RankError
+	if errors.As(err, &lost) && lost.Problem == collective.GaveUp {
+		// The whole gang is being stopped, most likely, and another rank heard of it first.
+		select {
+		case <-ctx.Done():
+		case <-time.After(ownSignalWithin):
+		}
+	}
 	switch {
 	case errors.As(context.Cause(ctx), &stop):
 		return exitSignal + int(stop.signal)

@@ -1,0 +1,133 @@
+package fsm
+
+import (
+	"bytes"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	"llmos/fsm/state"
+	pb "llmos/proto/llmos/v1"
+)
+
+// history is a log: encoded entries, and the state hash after each.
+type history struct {
+	entries [][]byte
+	hashes  [][32]byte
+}
+
+func decode(t rapid.TB, data []byte) *pb.Entry {
+	entry := &pb.Entry{}
+	if err := proto.Unmarshal(data, entry); err != nil {
+		t.Fatal(err)
+	}
+	return entry
+}
+
+func encode(t rapid.TB, entry *pb.Entry) []byte {
+	data, err := proto.Marshal(entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// replay applies the entries behind f's state and compares the hash after each.
+func (h *history) replay(t rapid.TB, f *FSM, what string) {
+	for i := int(f.State().Index()); i < len(h.entries); i++ {
+		f.Apply(uint64(i+1), decode(t, h.entries[i]))
+		if f.State().Hash() != h.hashes[i] {
+			t.Fatalf("%s: the hash differs at index %d", what, i+1)
+		}
+	}
+}
+
+// accepted gives the entry without what was refused.
+func accepted(entry *pb.Entry, results []*pb.Result) *pb.Entry {
+	out := &pb.Entry{TimeMs: entry.TimeMs}
+	for i, c := range entry.Commands {
+		if results[i].Fault != nil {
+			continue
+		}
+		if plan := c.GetApplyPlan(); plan != nil {
+			kept := &pb.ApplyPlan{}
+			for k, g := range plan.Gangs {
+				if results[i].Gangs[k].Fault == nil {
+					kept.Gangs = append(kept.Gangs, g)
+				}
+			}
+			c = &pb.Command{Op: &pb.Command_ApplyPlan{ApplyPlan: kept}}
+		}
+		out.Commands = append(out.Commands, c)
+	}
+	return out
+}
+
+// TestProperties draws random logs and demands: every invariant holds after every entry; a
+// state machine that never sees what was refused has the same hash; replay gives the same
+// hashes; a snapshot at any index and the rest of the log give the same hashes.
+func TestProperties(t *testing.T) {
+	placed, lost, finished := 0, 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		h := &history{}
+		f, twin := New(), New()
+		var snapshot bytes.Buffer
+		cutAt := rapid.IntRange(0, 40).Draw(t, "snapshot at")
+		length := rapid.IntRange(1, 60).Draw(t, "entries")
+		for i := 1; i <= length; i++ {
+			entry := &pb.Entry{TimeMs: int64(1000 * i)}
+			for range rapid.IntRange(1, 3).Draw(t, "commands") {
+				entry.Commands = append(entry.Commands, drawCommand(t, f.State()))
+			}
+			data := encode(t, entry)
+			results := f.Apply(uint64(i), decode(t, data))
+			s := f.State()
+			if err := state.Check(s); err != nil {
+				t.Fatalf("after entry %d %v: %v", i, entry, err)
+			}
+			if err := f.Diverged(); err != nil {
+				t.Fatal(err)
+			}
+			twin.Apply(uint64(i), decode(t, encode(t, accepted(entry, results))))
+			if twin.State().Hash() != s.Hash() {
+				t.Fatalf("entry %d: what was refused left a trace: %v", i, entry)
+			}
+			h.entries, h.hashes = append(h.entries, data), append(h.hashes, s.Hash())
+			if i == cutAt {
+				if err := Write(&snapshot, s); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		h.replay(t, New(), "replay")
+		if snapshot.Len() > 0 {
+			s, err := Read(&snapshot)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := state.Check(s); err != nil {
+				t.Fatal(err)
+			}
+			restored := New()
+			restored.Restore(s)
+			h.replay(t, restored, "snapshot and tail")
+		}
+		for j := range f.State().Jobs() {
+			if j.Epoch > 0 {
+				placed++
+			}
+			if state.JobFinished(j.State) {
+				finished++
+			}
+			for a := range f.State().Attempts(j.Id) {
+				if a.Lost {
+					lost++
+				}
+			}
+		}
+	})
+	if placed == 0 || lost == 0 || finished == 0 { // or the test has seen nothing
+		t.Errorf("the random logs placed %d jobs, lost %d attempts and finished %d jobs", placed, lost, finished)
+	}
+}
