@@ -239,9 +239,8 @@ func TestRankThatGivesUpIsNamed(t *testing.T) {
 }
 
 func TestSilentRankMeetsTheDeadline(t *testing.T) {
-	configs := worldOf(t, 2)
-	configs[1].Stall = 50 * time.Millisecond
-	groups := joinAll(t, configs)
+	groups := joinAll(t, worldOf(t, 2))
+	groups[1].cfg.Stall = 50 * time.Millisecond
 	err := groups[1].AllReduce(context.Background(), make([]float32, 100))
 	if want := "rank 0 of job charlm-1 (epoch 1) was silent for 50ms during all-reduce 1"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %q", err, want)
