@@ -23,6 +23,7 @@ func pair(t testing.TB, change func(c *Config)) []Config {
 // say why, and rank 0's who is missing. The stranger would try for an hour: that the test
 // ends shows that one who can never succeed does not try on.
 func TestStrangersAreRefused(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name   string
 		change func(c *Config)
@@ -41,9 +42,12 @@ func TestStrangersAreRefused(t *testing.T) {
 		{"other world", func(c *Config) { c.World = 3 }, "rank 1 says the world has 3 ranks, rank 0 says 2", "ranks [1]"},
 	}
 	errs := make([][2]error, len(cases))
+	pairs := make([][]Config, len(cases))
+	for n, c := range cases {
+		pairs[n] = pair(t, c.change)
+	}
 	each(len(cases), func(n int) { // all at once: most of the time is rank 0's waiting
-		configs := pair(t, cases[n].change)
-		each(2, func(i int) { _, errs[n][i] = Join(context.Background(), configs[i]) })
+		each(2, func(i int) { _, errs[n][i] = Join(context.Background(), pairs[n][i]) })
 	})
 	for n, c := range cases {
 		if err := errs[n][1]; err == nil || !strings.Contains(err.Error(), c.second) {
