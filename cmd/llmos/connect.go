@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	callTimeout  = 15 * time.Second // of a verb that asks and prints
+	callTimeout  = 10 * time.Second // of a verb that asks and prints; longer than an election
+	patience     = 2 * time.Second  // before a person is told what is waited for
 	renewTimeout = 3 * time.Second  // to renew a certificate before the verb
 	learnTimeout = 5 * time.Second  // to learn the servers' addresses beside the verb
 )
@@ -154,6 +155,12 @@ func (a *app) with(cmd *cobra.Command, c *connection, do func(ctx context.Contex
 	defer s.close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), c.timeout)
 	defer cancel()
+	if a.errTTY {
+		hold := time.AfterFunc(patience, func() {
+			a.note("%s\n", a.errTint().paint(faint, "still asking "+strings.Join(s.Servers(), ", ")+" ..."))
+		})
+		defer hold.Stop()
+	}
 	return reached(do(ctx, s), s.Servers())
 }
 

@@ -39,11 +39,11 @@ type narrator struct {
 	timing rate
 }
 
-// rate estimates when the last step will be done, from what one attempt has done so far.
+// rate is how fast the steps of one attempt went, from the first to the newest that was seen.
 type rate struct {
-	epoch uint64
-	step  int64
-	at    time.Time
+	epoch           uint64
+	first, newest   int64 // steps
+	firstAt, seenAt time.Time
 }
 
 // see takes a view and gives what is new in it, a line each.
@@ -144,17 +144,21 @@ func valueOrder(name string) int {
 	return 2
 }
 
-// remaining extrapolates from the first step that was seen of this attempt; 0: not known.
+// remaining extrapolates when the last step will be done; 0: not known.
 func (n *narrator) remaining(p *pb.Progress, now time.Time) time.Duration {
-	epoch := n.last.GetJob().GetEpoch()
-	if n.timing.at.IsZero() || n.timing.epoch != epoch {
-		n.timing = rate{epoch: epoch, step: p.Step, at: now}
+	r := &n.timing
+	if epoch := n.last.GetJob().GetEpoch(); r.firstAt.IsZero() || r.epoch != epoch || p.Step < r.newest {
+		*r = rate{epoch: epoch, first: p.Step, newest: p.Step, firstAt: now, seenAt: now}
 	}
-	done, left := p.Step-n.timing.step, p.Steps-p.Step
+	if p.Step > r.newest {
+		r.newest, r.seenAt = p.Step, now
+	}
+	done, left := r.newest-r.first, p.Steps-p.Step
 	if done <= 0 || left <= 0 {
 		return 0
 	}
-	return time.Duration(float64(now.Sub(n.timing.at)) / float64(done) * float64(left))
+	each := float64(r.seenAt.Sub(r.firstAt)) / float64(done)
+	return max(time.Duration(each*float64(left))-now.Sub(r.seenAt), time.Second)
 }
 
 // live is the line that a terminal shows now, at most width columns; "" at the end.
