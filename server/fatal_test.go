@@ -147,10 +147,15 @@ func TestDamagedDirectoryIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, whole[:len(whole)/2], 0o600); err != nil {
+		if err := os.WriteFile(path, whole[:min(len(whole)/2, 2*os.Getpagesize())], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := New(context.Background(), s.cfg); err == nil || !strings.Contains(err.Error(), "corrupt") || fault.From(err).Fault.Hint == "" {
+		opened, err := New(context.Background(), s.cfg)
+		if err == nil {
+			_ = opened.Close()
+			t.Fatalf("%s: it was opened", path)
+		}
+		if !strings.Contains(err.Error(), "corrupt") || fault.From(err).Fault.Hint == "" {
 			t.Errorf("%s: %v", path, err)
 		}
 		if err := os.WriteFile(path, whole, 0o600); err != nil {

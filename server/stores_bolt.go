@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // boltLockWait bounds the wait for bbolt's own file lock; the data directory's lock is ours already.
@@ -51,7 +52,7 @@ func openBolt(dir string, p *poison, snapshotIndex uint64) (*logStore, *stableSt
 
 // openFault parts what the operating system refused from what is damaged.
 func openFault(dir string, err error) error {
-	for _, known := range []error{fs.ErrPermission, syscall.ENOSPC, syscall.EROFS, syscall.EDQUOT, bbolt.ErrTimeout} {
+	for _, known := range []error{fs.ErrPermission, syscall.ENOSPC, syscall.EROFS, syscall.EDQUOT, bolterrors.ErrTimeout} {
 		if errors.Is(err, known) {
 			return diskFault(dir, "opening the Raft log", err)
 		}
@@ -83,6 +84,9 @@ func walkBolt(path string) (err error) {
 	}
 	defer db.Close()
 	return db.View(func(tx *bbolt.Tx) error {
+		if tx.Size() > info.Size() {
+			return fmt.Errorf("the file has %d bytes and should have at least %d", info.Size(), tx.Size())
+		}
 		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
 			return b.ForEach(func(k, v []byte) error {
 				if v == nil {
