@@ -273,12 +273,30 @@ func (c *Cluster) NewClient() *client.Client {
 	return c.newClient(addrs...)
 }
 
-func (c *Cluster) newClient(addrs ...string) *client.Client {
+// API gives one server's API without a client's retries.
+func (c *Cluster) API(s *Server) pb.ClusterServiceClient {
+	c.t.Helper()
+	conn, err := transport.NewClient(s.Config.Listen, c.credentials(), pb.MemberRole_MEMBER_ROLE_SERVER)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = conn.Close() })
+	return pb.NewClusterServiceClient(conn)
+}
+
+// credentials reads the administrator's.
+func (c *Cluster) credentials() *transport.Credentials {
 	c.t.Helper()
 	creds, err := transport.LoadCredentials(filepath.Join(c.ClientDir, "tls"))
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	return creds
+}
+
+func (c *Cluster) newClient(addrs ...string) *client.Client {
+	c.t.Helper()
+	creds := c.credentials()
 	out := client.New(addrs, func(addr string) (*grpc.ClientConn, error) {
 		return transport.NewClient(addr, creds, pb.MemberRole_MEMBER_ROLE_SERVER)
 	})

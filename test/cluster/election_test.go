@@ -37,7 +37,7 @@ func TestElection(t *testing.T) {
 // calm is a timing with which a busy machine elects nobody by accident.
 func calm() server.Timing {
 	calm := server.Fast()
-	calm.HeartbeatTimeout, calm.ElectionTimeout, calm.LeaderLease = time.Second, time.Second, time.Second
+	calm.HeartbeatTimeout, calm.ElectionTimeout, calm.LeaderLease = 600*time.Millisecond, 600*time.Millisecond, 600*time.Millisecond
 	return calm
 }
 
