@@ -41,6 +41,9 @@ type sessions struct {
 // errStale ends a session with a server that knows less than this node does.
 var errStale = errors.New("the server is behind what this node has seen")
 
+// errClosed says that the server ended the session without a reason.
+var errClosed = errors.New("the server closed it")
+
 // run keeps a session until ctx ends.
 func (s *sessions) run(ctx context.Context) {
 	s.supervisor.ready(ctx)
@@ -155,6 +158,9 @@ func (l *link) send(m *pb.AgentMessage) error { return l.stream.Send(m) }
 func (l *link) receive(ctx context.Context, inbound chan<- *pb.ServerMessage, failed chan<- error) {
 	for {
 		m, err := l.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			err = errClosed // io.EOF means to a sender that the reason comes from here
+		}
 		if err != nil {
 			failed <- err
 			return
