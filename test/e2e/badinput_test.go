@@ -11,14 +11,20 @@ import (
 	"llmos/test/rig"
 )
 
-// clear demands what every user's error must be: a non-zero exit, one sentence that holds
-// the wanted words, a hint, and no stack trace.
+// clear demands what every user's error must be: a non-zero exit, a sentence that holds
+// the wanted words, a hint on a line of its own, and no stack trace.
 func clear(t *testing.T, s said, words ...string) {
+	t.Helper()
+	refused(t, s, append(words, "\nhint: ")...)
+}
+
+// refused is clear for faults of a job file, which carry their hints in the line.
+func refused(t *testing.T, s said, words ...string) {
 	t.Helper()
 	if s.code == 0 {
 		t.Errorf("exit code 0, want a failure\n%s%s", s.out, s.err)
 	}
-	for _, w := range append(words, "hint:") {
+	for _, w := range words {
 		if !strings.Contains(s.err, w) {
 			t.Errorf("the error does not say %q:\n%s", w, s.err)
 		}
@@ -39,15 +45,19 @@ func TestBadSubmits(t *testing.T) {
 		}
 		return path
 	}
+	for _, tc := range []struct{ name, text, line, fault, hint string }{
+		{"unknown field", "name: x\ncommand: [true]\nreplcas: 3\n", "job.yaml:3: replcas: ", "unknown field", "did you mean"},
+		{"wrong unit", "name: x\ncommand: [true]\nresources: {memory: 10 GBs}\n", "job.yaml:3: resources.memory: ", `no unit "GBs"`, "write 10GB"},
+		{"negative", "name: x\ncommand: [true]\nresources: {gpus: -1}\n", "job.yaml:3: resources.gpus: ", "-1 is negative", "use a number from"},
+		{"duplicate role", "name: x\nroles:\n- {name: a, command: [true]}\n- {name: a, command: [true]}\n", "job.yaml:4: roles[1].name: ", "is taken by roles[0]", "another name"},
+	} {
+		t.Run(tc.name, func(t *testing.T) { refused(t, llmos(t, c, "run", file(tc.text)), tc.line, tc.fault, tc.hint) })
+	}
 	cases := []struct {
 		name  string
 		args  []string
 		words []string
 	}{
-		{"unknown field", []string{"run", file("name: x\ncommand: [true]\nreplcas: 3\n")}, []string{":3:", "replcas"}},
-		{"wrong unit", []string{"run", file("name: x\ncommand: [true]\nresources: {memory: 10 GBs}\n")}, []string{":3:", "memory"}},
-		{"negative", []string{"run", file("name: x\ncommand: [true]\nresources: {gpus: -1}\n")}, []string{":3:", "gpus"}},
-		{"duplicate role", []string{"run", file("name: x\nroles:\n- {name: a, command: [true]}\n- {name: a, command: [true]}\n")}, []string{":4:", "a"}},
 		{"no such file", []string{"run", "nowhere.yaml"}, []string{"nowhere.yaml"}},
 		{"impossible for a node", []string{"run", "--gpus", "16", "--", "true"}, []string{"asks 16 GPUs", "the largest node has 4", "the cluster 8"}},
 		{"no such job", []string{"why", "nothing"}, []string{"nothing"}},

@@ -20,7 +20,11 @@ import (
 const trainSteps = 160
 
 func trainArgs(root string) []string {
-	return []string{"-steps", fmt.Sprint(trainSteps), "-batch", "512", "-corpus", filepath.Join(root, "deploy"), "-checkpoint-every", "10", "-sample", "0"}
+	var corpus []string
+	for _, name := range []string{"README.md", "CONTRIBUTING.md", "proto", "deploy"} {
+		corpus = append(corpus, filepath.Join(root, name))
+	}
+	return []string{"-steps", fmt.Sprint(trainSteps), "-batch", "512", "-corpus", strings.Join(corpus, ","), "-checkpoint-every", "10", "-sample", "0"}
 }
 
 // result is what charlm writes at its end.

@@ -182,7 +182,8 @@ func TestReadmeThreeHosts(t *testing.T) {
 			continue
 		}
 		for _, line := range b.lines {
-			s.env = append(append([]string{}, base...), "LLMOS_DATA_DIR="+filepath.Join(shared, b.host))
+			verb := strings.Fields(line)[1]
+			s.env = append(append([]string{}, base...), "LLMOS_DATA_DIR="+filepath.Join(shared, b.host, verb))
 			local := addresses.Replace(strings.Replace(line, "llmos ", bin+"/llmos ", 1))
 			local = strings.ReplaceAll(local, "/srv/shared", shared)
 			for name, token := range tokens {

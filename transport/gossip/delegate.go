@@ -62,9 +62,19 @@ func (d *delegate) NotifyUpdate(n *memberlist.Node) {
 	d.push(Updated, n)
 }
 
+// push notes the change in the roster and queues its event. memberlist holds the lock of
+// its nodes here, so that this is where they may be read.
 func (d *delegate) push(kind Kind, n *memberlist.Node) {
+	member := memberOf(n)
+	d.mu.Lock()
+	if kind == Left || kind == Failed {
+		delete(d.roster, n.Name)
+	} else {
+		d.roster[n.Name] = member
+	}
+	d.mu.Unlock()
 	if n.Name != d.id {
-		d.events.push(Event{Kind: kind, Member: memberOf(n)})
+		d.events.push(Event{Kind: kind, Member: member})
 	}
 }
 

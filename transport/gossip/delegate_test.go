@@ -17,7 +17,7 @@ func node(t *testing.T, id string, m wireMeta) *memberlist.Node {
 }
 
 func TestDelegateAdmitsItsCluster(t *testing.T) {
-	d := &delegate{id: "n-1", cluster: "c-1"}
+	d := &delegate{roster: map[string]Member{}, id: "n-1", cluster: "c-1"}
 	mine, other := node(t, "n-2", wireMeta{Cluster: "c-1"}), node(t, "n-3", wireMeta{Cluster: "c-2"})
 	garbage := &memberlist.Node{Name: "n-4", Meta: []byte("{")}
 	if err := d.NotifyMerge([]*memberlist.Node{mine, mine}); err != nil {
@@ -36,7 +36,7 @@ func TestDelegateAdmitsItsCluster(t *testing.T) {
 func TestDelegateTellsLeavingFromFailing(t *testing.T) {
 	e := newEvents()
 	defer e.close()
-	d := &delegate{id: "n-1", cluster: "c-1", events: e}
+	d := &delegate{roster: map[string]Member{}, id: "n-1", cluster: "c-1", events: e}
 	leaving := node(t, "n-2", wireMeta{Cluster: "c-1", Leaving: true})
 	d.NotifyJoin(node(t, "n-1", wireMeta{Cluster: "c-1"})) // itself: no event
 	d.NotifyJoin(node(t, "n-2", wireMeta{Cluster: "c-1"}))

@@ -96,6 +96,7 @@ type Gossip struct {
 	mu     sync.Mutex // guards what follows
 	meta   wireMeta
 	closed bool
+	roster map[string]Member // live members by ID, this one among them
 }
 
 // Start begins to gossip, alone until Join or until another member joins.
@@ -103,7 +104,7 @@ func Start(cfg Config) (*Gossip, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("start gossip: %w", err)
 	}
-	g := &Gossip{id: cfg.ID, cluster: cfg.ClusterID, events: newEvents(),
+	g := &Gossip{id: cfg.ID, cluster: cfg.ClusterID, events: newEvents(), roster: map[string]Member{},
 		meta: wireMeta{Cluster: cfg.ClusterID, Role: cfg.Meta.Role, Name: cfg.Meta.Name, Addr: cfg.Meta.Addr}}
 	if _, err := encodeMeta(g.meta); err != nil {
 		g.events.close()
@@ -180,12 +181,14 @@ func (g *Gossip) Join(addrs []string) (int, error) {
 	return 0, fmt.Errorf("join gossip: %w", errors.Join(append(errs, err)...))
 }
 
-// Members gives the live members in order of ID, this one among them.
+// Members gives the live members in order of ID, this one among them. They are our own
+// copies: memberlist goes on writing to the nodes that it hands out.
 func (g *Gossip) Members() []Member {
-	nodes := g.list.Members()
-	out := make([]Member, 0, len(nodes))
-	for _, n := range nodes {
-		out = append(out, memberOf(n))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make([]Member, 0, len(g.roster))
+	for _, m := range g.roster {
+		out = append(out, m)
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
 	return out
