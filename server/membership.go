@@ -53,10 +53,12 @@ func (m *membership) run(ctx context.Context) {
 			m.forget()
 		}
 		select {
-		case _, ok := <-events:
+		case ev, ok := <-events:
 			if !ok {
 				events = nil
+				continue
 			}
+			m.note(ev)
 		case <-tick.C:
 		case <-ctx.Done():
 			return
@@ -108,21 +110,37 @@ func (m *membership) seeds() []string {
 	return out
 }
 
-// learn takes over where gossip says the servers are.
-func (m *membership) learn() {
-	addrs := map[string]string{}
-	for _, g := range m.gossip.Members() {
-		if g.Meta.Role == pb.MemberRole_MEMBER_ROLE_SERVER && len(addrs) < serversMax {
-			addrs[g.ID] = g.Meta.Addr
-		}
+// note takes over what gossip says of one server, or of all when events were dropped.
+func (m *membership) note(ev gossip.Event) {
+	all := []gossip.Member{ev.Member}
+	if ev.Kind == gossip.Resync {
+		all = m.gossip.Members()
 	}
-	members, _, err := m.server.raft.Members()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.addrs = addrs
+	if ev.Kind == gossip.Resync {
+		clear(m.addrs)
+	}
+	for _, g := range all {
+		_, known := m.addrs[g.ID]
+		switch {
+		case g.Meta.Role != pb.MemberRole_MEMBER_ROLE_SERVER || g.ID == m.server.ServerID():
+		case ev.Kind == gossip.Left || ev.Kind == gossip.Failed:
+			delete(m.addrs, g.ID)
+		case known || len(m.addrs) < serversMax:
+			m.addrs[g.ID] = g.Meta.Addr
+		}
+	}
+}
+
+// learn takes over where Raft's configuration says the servers are.
+func (m *membership) learn() {
+	members, _, err := m.server.raft.Members()
 	if err != nil {
 		return
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	clear(m.configured)
 	for _, o := range members {
 		m.configured[o.ID] = o.Addr

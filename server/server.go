@@ -221,7 +221,10 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return s.Close()
 	case <-s.fatalCh:
-		return errors.Join(s.fatalErr, s.Close())
+		if err := s.Close(); err != nil { // the cause says more than what it broke
+			s.log.Warn("closing after the failure", "err", err)
+		}
+		return s.fatalErr
 	}
 }
 

@@ -21,7 +21,9 @@ func TestHeartbeatsHaveNoFastPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWire(consensusConfig{listener: l, advertise: l.Addr().String(),
-		dial:   func(ctx context.Context, addr string) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", addr) },
+		dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		},
 		locate: func(string) (string, bool) { return "", false }}, hclog.NewNullLogger())
 	defer w.Close()
 	var asRaftSeesIt raft.Transport = w
