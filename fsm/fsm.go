@@ -108,14 +108,15 @@ func (f *FSM) Apply(index uint64, entry *pb.Entry) []*pb.Result {
 	return results
 }
 
-// Restore replaces the state with one from a snapshot, and wakes everybody who watches.
+// Restore replaces the state with one from a snapshot, and wakes everybody who watches. The
+// state may be in use elsewhere: watches of it are not watches of this machine.
 func (f *FSM) Restore(s *state.State) {
 	f.mu.Lock()
 	old := f.state
 	f.ring = [HashRingLen]hashAt{}
 	f.diverged = nil
 	f.mu.Unlock()
-	f.publish(s)
+	f.publish(s.WithOwnWatches())
 	old.Abandon()
 }
 

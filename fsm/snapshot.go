@@ -221,6 +221,9 @@ func (f *frameReader) trailer(payload []byte, count uint64, sum uint32) error {
 	if err := proto.Unmarshal(payload, trailer); err != nil {
 		return fmt.Errorf("the trailer: %w", err)
 	}
+	if again, err := marshal.Marshal(trailer); err != nil || !bytes.Equal(again, payload) {
+		return errors.New("the trailer is not as it was written") // it has no checksum of its own
+	}
 	if trailer.Crc32C != sum {
 		return fmt.Errorf("the checksum is %08x, and the trailer says %08x", sum, trailer.Crc32C)
 	}

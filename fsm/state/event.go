@@ -52,13 +52,16 @@ func (t *Txn) AddEvent(e *pb.Event) {
 	t.events++
 	t.diary.putRec(eventKey(e), e)
 	scope := terminated(eventScope(e))
-	n, _ := t.eventCounts.get(scope)
-	if n < EventsKept {
-		t.eventCounts.put(scope, n+1)
-		return
+	var oldest *pb.Event
+	kept := 0
+	for r := range values(t.diary.root(), scope) {
+		if kept == 0 {
+			oldest = r.rec
+		}
+		kept++
 	}
-	for _, oldest := range t.diary.collect(scope, 1) {
-		t.diary.removeRec(eventKey(oldest.rec))
+	if kept > EventsKept {
+		t.diary.removeRec(eventKey(oldest))
 	}
 }
 
@@ -66,5 +69,4 @@ func (t *Txn) forgetEvents(scope string) {
 	for _, r := range t.diary.collect(terminated(scope), -1) {
 		t.diary.removeRec(eventKey(r.rec))
 	}
-	t.eventCounts.remove(terminated(scope))
 }

@@ -105,13 +105,7 @@ func (r *Restorer) Add(rec *pb.SnapshotRecord) error {
 	case *pb.SnapshotRecord_NameSequence:
 		return load(r, &t.sequences, []byte(rec.NameSequence.GetName()), rec.NameSequence)
 	case *pb.SnapshotRecord_Event:
-		if err := load(r, &t.diary, eventKey(rec.Event), rec.Event); err != nil {
-			return err
-		}
-		scope := terminated(eventScope(rec.Event))
-		n, _ := t.eventCounts.get(scope)
-		t.eventCounts.put(scope, n+1)
-		return nil
+		return load(r, &t.diary, eventKey(rec.Event), rec.Event)
 	}
 	return fmt.Errorf("a record is of a kind that this version does not know")
 }

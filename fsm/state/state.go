@@ -50,7 +50,6 @@ type indexes struct {
 	nodeTasks    *iradix.Tree[*pb.Task] // node, task -> task, while it holds an allocation
 	nodeNames    *iradix.Tree[string]   // name, ID -> ID
 	requestTimes *iradix.Tree[string]   // time, ID -> ID
-	eventCounts  *iradix.Tree[int]      // scope -> events kept
 	watches      *iradix.Tree[struct{}] // job ID -> touched with every change of the job
 }
 
@@ -67,7 +66,7 @@ func New() *State {
 			jobOrder: iradix.New[string](), unfinished: iradix.New[*pb.Job](), finished: iradix.New[string](),
 			jobNames: iradix.New[string](), takenNames: iradix.New[string](), tallies: iradix.New[tally](),
 			nodeTasks: iradix.New[*pb.Task](), nodeNames: iradix.New[string](), requestTimes: iradix.New[string](),
-			eventCounts: iradix.New[int](), watches: iradix.New[struct{}](),
+			watches: iradix.New[struct{}](),
 		},
 	}
 }

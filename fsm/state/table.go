@@ -1,7 +1,9 @@
 package state
 
 import (
+	"bytes"
 	"iter"
+	"slices"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 	"google.golang.org/protobuf/proto"
@@ -103,8 +105,8 @@ func (e *edit[V]) commit() *iradix.Tree[V] {
 type editTable[T proto.Message] struct {
 	edit[*row[T]]
 	id    tableID
-	seen  map[string]struct{}
-	dirty [][]byte // keys written, each once
+	dirty [][]byte            // keys written, each once
+	seen  map[string]struct{} // the same, once they are many
 }
 
 func editTableOf[T proto.Message](id tableID, base rows[T], j *journal) editTable[T] {
@@ -119,15 +121,28 @@ func (t *editTable[T]) rec(key []byte) T {
 	return none
 }
 
+// dirtyScanMax is how many keys are searched one by one before a map is made of them.
+const dirtyScanMax = 16
+
+// mark remembers that a key was written.
 func (t *editTable[T]) mark(key []byte) {
-	if _, ok := t.seen[string(key)]; ok {
+	if t.seen == nil {
+		if slices.ContainsFunc(t.dirty, func(k []byte) bool { return bytes.Equal(k, key) }) {
+			return
+		}
+		t.dirty = append(t.dirty, key)
+		if len(t.dirty) > dirtyScanMax {
+			t.seen = make(map[string]struct{}, 2*dirtyScanMax)
+			for _, k := range t.dirty {
+				t.seen[string(k)] = struct{}{}
+			}
+		}
 		return
 	}
-	if t.seen == nil {
-		t.seen = make(map[string]struct{})
+	if _, ok := t.seen[string(key)]; !ok {
+		t.seen[string(key)] = struct{}{}
+		t.dirty = append(t.dirty, key)
 	}
-	t.seen[string(key)] = struct{}{}
-	t.dirty = append(t.dirty, key)
 }
 
 func (t *editTable[T]) putRec(key []byte, rec T) {

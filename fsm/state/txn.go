@@ -37,7 +37,6 @@ type Txn struct {
 	nodeTasks    edit[*pb.Task]
 	nodeNames    edit[string]
 	requestTimes edit[string]
-	eventCounts  edit[int]
 	watches      edit[struct{}]
 }
 
@@ -65,7 +64,7 @@ func (t *Txn) open(s *State, j *journal) {
 	t.jobOrder, t.unfinished, t.finished = editOf(s.jobOrder, j), editOf(s.unfinished, j), editOf(s.finished, j)
 	t.jobNames, t.takenNames, t.tallies = editOf(s.jobNames, j), editOf(s.takenNames, j), editOf(s.tallies, j)
 	t.nodeTasks, t.nodeNames = editOf(s.nodeTasks, j), editOf(s.nodeNames, j)
-	t.requestTimes, t.eventCounts, t.watches = editOf(s.requestTimes, j), editOf(s.eventCounts, j), editOf(s.watches, j)
+	t.requestTimes, t.watches = editOf(s.requestTimes, j), editOf(s.watches, j)
 	t.watches.notify = true
 }
 
@@ -118,7 +117,7 @@ func (t *Txn) Commit() *State {
 		jobOrder: t.jobOrder.commit(), unfinished: t.unfinished.commit(), finished: t.finished.commit(),
 		jobNames: t.jobNames.commit(), takenNames: t.takenNames.commit(), tallies: t.tallies.commit(),
 		nodeTasks: t.nodeTasks.commit(), nodeNames: t.nodeNames.commit(), requestTimes: t.requestTimes.commit(),
-		eventCounts: t.eventCounts.commit(), watches: t.watches.commit(),
+		watches: t.watches.commit(),
 	}
 	return n
 }

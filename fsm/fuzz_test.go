@@ -1,0 +1,134 @@
+package fsm
+
+import (
+	"bytes"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"llmos/fsm/state"
+	pb "llmos/proto/llmos/v1"
+)
+
+// fuzzGround is a state with something of everything: waiting, running, ending and finished
+// jobs, a fenced allocation, a failed device, tokens.
+func fuzzGround(t testing.TB) *state.State {
+	k := &talk{fsm: New(), timeMS: 1000}
+	if real, ok := t.(*testing.T); ok {
+		k.t = real
+	}
+	for _, line := range []string{
+		"init c-1", "node n-a gpus=g0,g1", "node n-b gpus=h0,h1:FAILED", "node n-c",
+		"submit run count=2 cpu=500 gpus=1 req=r1 retries=1", "plan run-1 1 n-a/g0/20000 n-b/h0", "report n-a RUNNING run-1.e1.r0",
+		"submit lost cpu=100 gpus=1 share=500", "plan lost-1 1 n-a/g1", "nodestate n-a SILENT", "lose n-a lost-1.e1.r0",
+		"submit end count=2", "plan end-1 1 n-c//20000 n-c", "report n-c FAILED end-1.e1.r1 exit=3",
+		"submit done", "plan done-1 1 n-c", "report n-c SUCCEEDED done-1.e1.r0", "submit wait req=r2", "stop end",
+		"token t1 role=agent secret=x expires=9000",
+	} {
+		k.line(line)
+	}
+	return k.fsm.State()
+}
+
+// FuzzApply applies any entry that decodes to a state with something of everything. Nothing
+// panics, every invariant holds, refused commands leave no trace, and the state can be
+// snapshotted and restored.
+func FuzzApply(f *testing.F) {
+	for _, line := range []string{
+		"init c-2", "node n-a gpus=g0", "node n-d gpus=h0,h1:GONE", "submit new count=3 role=ps:2 gpus=1 share=10 ports=http,grpc req=r3",
+		"submit wait req=r2", "plan wait-1 1 n-b", "plan lost-1 2 n-b/h0 ; wait-1 1 n-c", "report n-a SUCCEEDED lost-1.e1.r0 run-1.e1.r0",
+		"report n-c STOPPED end-1.e1.r0", "lose n-b run-1.e1.r1", "nodestate n-c LOST", "remove n-a", "remove n-c", "stop run", "stop wait",
+		"token t2 role=user secret=y expires=9000", "join t1 secret=x role=agent member=n-z", "collect jobs=9999 requests=9999 tokens=99999", "unknown",
+	} {
+		w := parseWords(line)
+		data, err := proto.Marshal(&pb.Entry{TimeMs: 5000, Commands: []*pb.Command{commands[w.verb](nil, w)}})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	ground := fuzzGround(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		entry := &pb.Entry{}
+		if proto.Unmarshal(data, entry) != nil {
+			return // the server refuses it before
+		}
+		machine := New()
+		machine.Restore(ground)
+		results := machine.Apply(ground.Index()+1, entry)
+		if len(results) != len(entry.Commands) {
+			t.Fatalf("%d results of %d commands", len(results), len(entry.Commands))
+		}
+		s := machine.State()
+		if err := state.Check(s); err != nil {
+			t.Fatal(err)
+		}
+		refused := true
+		for _, r := range results {
+			refused = refused && r.Fault != nil
+		}
+		if refused && s.Hash() != ground.Hash() {
+			t.Fatal("refused commands left a trace")
+		}
+		var out bytes.Buffer
+		if err := Write(&out, s); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(&out); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzSnapshotRead reads any bytes. Nothing panics, and what is read is written again as the
+// same state.
+func FuzzSnapshotRead(f *testing.F) {
+	var out bytes.Buffer
+	if err := Write(&out, fuzzGround(f)); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(out.Bytes())
+	f.Add(out.Bytes()[:100])
+	f.Add([]byte(snapshotMagic))
+	out.Reset()
+	if err := Write(&out, state.New()); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(out.Bytes())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := Read(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		var again bytes.Buffer
+		if err := Write(&again, s); err != nil {
+			t.Fatal(err)
+		}
+		back, err := Read(&again)
+		if err != nil || back.Hash() != s.Hash() {
+			t.Fatalf("written again it is another state: %v", err)
+		}
+	})
+}
+
+// FuzzRestorer gives the records of a snapshot whose frames and checksum are right.
+func FuzzRestorer(f *testing.F) {
+	for rec := range fuzzGround(f).Records() {
+		data, err := proto.Marshal(rec)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		rec := &pb.SnapshotRecord{}
+		if proto.Unmarshal(data, rec) != nil {
+			return
+		}
+		r := state.NewRestorer()
+		if r.Add(rec) == nil && r.Add(rec) == nil {
+			t.Fatal("a record is taken twice")
+		}
+		_ = state.Check(r.Finish(1, 1)) // it may be violated, and must not panic
+	})
+}
