@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"llmos/fsm/state"
+	pb "llmos/proto/llmos/v1"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite the expected parts of testdata")
@@ -73,6 +74,8 @@ func converse(t *testing.T, file string) {
 //	report NODE/SESSION SEQ TASK=STATE ...       FAILED ends with code 1
 //	close NODE/SESSION | heard NODE
 //	commit          apply the proposals in flight and tell their outcome
+//	early           apply them and tell their outcome, but show the state only afterwards
+//	remove NODE     as the API would
 //	settle          commit until none is in flight
 //	refuse          their outcome is an error, and they are not applied
 //	unknown         their outcome is an error, and they are applied all the same
@@ -107,6 +110,10 @@ func (r *rig) do(line string) string {
 			out += r.commit(outcomeApplied)
 		}
 		r.t.Fatalf("the proposals do not come to an end:\n%s", out)
+	case "early":
+		return r.commit(outcomeEarly)
+	case "remove":
+		r.apply(&pb.Command{Op: &pb.Command_RemoveNode{RemoveNode: &pb.RemoveNode{NodeId: words[1]}}})
 	case "refuse":
 		return r.commit(outcomeRefused)
 	case "unknown":

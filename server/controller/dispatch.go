@@ -22,6 +22,8 @@ type session struct {
 	taken uint64 // sequence of reports queued
 	dirty bool   // something about its tasks may have changed
 	known map[string]*knownTask
+
+	haunted bool // it still runs tasks that the state is done with; see ghosts
 }
 
 type phase int
@@ -36,8 +38,9 @@ const (
 
 // knownTask is what the agent holds of a task.
 type knownTask struct {
-	sent  pb.TaskDesired // last sent; UNSPECIFIED: only known from a hello or report
-	ended bool           // the agent's report of its end is committed
+	sent    pb.TaskDesired // last sent; UNSPECIFIED: only known from a hello or report
+	running bool           // the hello says that it runs
+	ended   bool           // the agent's report of its end is committed
 }
 
 func (c *Controller) openSession(ev SessionOpened) {
@@ -50,7 +53,7 @@ func (c *Controller) openSession(ev SessionOpened) {
 	c.hear(ev.NodeID)
 	var reports []*pb.TaskReport
 	for _, r := range ev.Hello.GetTasks() {
-		s.known[r.TaskId] = &knownTask{}
+		s.known[r.TaskId] = &knownTask{running: r.State == pb.TaskState_TASK_STATE_RUNNING}
 		if r.State == pb.TaskState_TASK_STATE_RUNNING || terminal(r.State) {
 			reports = append(reports, r)
 		}
@@ -96,11 +99,32 @@ func (c *Controller) advanceSessions() {
 			return false
 		}
 		s.phase, s.dirty = phaseLive, false
-		c.world.connected(s.node, true)
-		c.planning.wanted = true
 		c.sendFull(s)
+		s.haunted = true
+		c.welcomeWork(s)
 		return true
 	})
+}
+
+// welcomeWork lets the scheduler use the node once no ghost is left on it.
+func (c *Controller) welcomeWork(s *session) {
+	if s.haunted && !c.ghosts(s) {
+		s.haunted = false
+		c.world.connected(s.node, true)
+		c.planning.wanted = true
+	}
+}
+
+// ghosts says whether the agent still runs a task that holds nothing in the ledger, such
+// as one of a node that had been removed. It is being stopped, and what it uses must not
+// be given away before.
+func (c *Controller) ghosts(s *session) bool {
+	for id, k := range s.known { // unordered: any one decides
+		if k.running && !k.ended && c.st.Allocation(id) == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // missing gives a proof of loss for each task that ran, or may run, on the node according
@@ -152,6 +176,7 @@ func (c *Controller) dispatchDirty() {
 			return false
 		}
 		s.dirty = false
+		c.welcomeWork(s)
 		c.sendChanged(s)
 		return true
 	})

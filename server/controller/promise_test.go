@@ -12,7 +12,7 @@ import (
 // no task is started twice, no device is held by two running tasks, and the state's
 // invariants hold; afterwards every job comes to an end and the ledger to zero.
 func TestPromises(t *testing.T) {
-	seeds := 40
+	seeds := 25
 	if testing.Short() {
 		seeds = 10
 	}

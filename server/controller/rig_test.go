@@ -67,6 +67,7 @@ const (
 	outcomeApplied outcome = iota
 	outcomeRefused
 	outcomeUnknown
+	outcomeEarly
 )
 
 // commit ends the flight of every proposal.
@@ -81,12 +82,18 @@ func (r *rig) commit(how outcome) string {
 			for _, result := range done.Results {
 				out += faults(result)
 			}
-			r.loop.Step(controller.StateChanged{State: r.log.State()}, r.now)
 		}
-		if how != outcomeApplied {
+		if how == outcomeRefused || how == outcomeUnknown {
 			done.Results, done.Err = nil, errors.New("no outcome")
 		}
-		r.loop.Step(done, r.now)
+		if how == outcomeEarly {
+			r.loop.Step(done, r.now)
+			out += r.flush() + "state:\n"
+		}
+		r.loop.Step(controller.StateChanged{State: r.log.State()}, r.now)
+		if how != outcomeEarly {
+			r.loop.Step(done, r.now)
+		}
 	}
 	return out + r.flush()
 }
