@@ -14,6 +14,7 @@ func request(id string, spec *pb.JobSpec) *pb.SubmitJobRequest {
 
 // TestDuplicateSubmit sends one request at once over eight connections to all servers.
 func TestDuplicateSubmit(t *testing.T) {
+	t.Parallel()
 	const connections = 8
 	c := cluster.Start(t, 3)
 	answers := make([]*pb.SubmitJobResponse, connections)

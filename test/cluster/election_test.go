@@ -13,6 +13,7 @@ import (
 // TestElection ends the leader in both ways: one that says goodbye and one that falls
 // silent. Each time another server leads in a later term and writes go on.
 func TestElection(t *testing.T) {
+	t.Parallel()
 	c := cluster.Start(t, 3)
 	term := uint64(0)
 	for i, end := range []func(*cluster.Server){func(s *cluster.Server) { _ = s.Stop() }, c.Kill} {
@@ -45,6 +46,7 @@ func calm() server.Timing {
 // several times in vain. Without pre-vote its term would have grown and its return would
 // force an election.
 func TestReturningServerDeposesNobody(t *testing.T) {
+	t.Parallel()
 	timing := calm()
 	c := cluster.Start(t, 3, cluster.WithTiming(timing))
 	leader := c.Leader()

@@ -12,6 +12,7 @@ import (
 // another node as epoch 2. What the first node then says about epoch 1 changes nothing but
 // this: each task that it reports as ended gives up what it held, and not a moment sooner.
 func TestStaleEpochIsRefused(t *testing.T) {
+	t.Parallel()
 	c := cluster.Start(t, 3)
 	one := c.Agent("one", 4, 2)
 	first := one.Connect()

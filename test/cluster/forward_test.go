@@ -10,6 +10,7 @@ import (
 
 // TestAnyServerTakesAnyRequest makes every kind of request of a follower, one try each.
 func TestAnyServerTakesAnyRequest(t *testing.T) {
+	t.Parallel()
 	c := cluster.Start(t, 3)
 	agent := c.Agent("node", 4, 0).Connect()
 	leader := c.Leader()

@@ -1,7 +1,9 @@
 package cluster_test
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"testing"
 
 	"llmos/proto/fault"
@@ -14,6 +16,7 @@ import (
 // moment on; the others go on without it; healed, all are equal and nothing that was
 // refused has happened.
 func TestMinorityLeader(t *testing.T) {
+	t.Parallel()
 	c := cluster.Start(t, 3)
 	before := submit(t, c, job("before", 1, 1, 0), "r-before")
 	c.WaitSame()
@@ -33,9 +36,9 @@ func TestMinorityLeader(t *testing.T) {
 	wantKind(t, "a write to the minority's leader", err, notLeader, unavailable, pb.ErrorKind_ERROR_KIND_UNKNOWN)
 	maybe := fault.Kind(err) == pb.ErrorKind_ERROR_KIND_UNKNOWN
 
-	// Later, through the API.
-	wantMinority(t, c, old, before)
-
+	// Later, through the API, while the others go on.
+	var minority sync.WaitGroup
+	minority.Go(func() { wantMinority(t, ctx, c.API(old), before) })
 	var meanwhile []string
 	for i := range 5 {
 		meanwhile = append(meanwhile, submit(t, c, job(fmt.Sprintf("meanwhile%d", i), 1, 1, 0), ""))
@@ -43,7 +46,7 @@ func TestMinorityLeader(t *testing.T) {
 	if old.Stale().Job(meanwhile[0]) != nil {
 		t.Fatal("the cut does not cut: the minority knows the majority's jobs")
 	}
-	cluster.Wait(t, "gossip to miss the server that is cut off", func() bool {
+	cluster.Wait(t, "the leader to miss the server that is cut off", func() bool {
 		for _, s := range c.Leader().ClusterStatus(ctx, true).Servers {
 			if s.Id == old.ServerID() {
 				return !s.Reachable
@@ -51,6 +54,7 @@ func TestMinorityLeader(t *testing.T) {
 		}
 		return false
 	})
+	minority.Wait()
 
 	c.Network.Mend(old.Config.Listen)
 	cluster.Wait(t, "the healed server to catch up", func() bool { return old.Stale().Job(meanwhile[4]) != nil })
@@ -69,24 +73,20 @@ func TestMinorityLeader(t *testing.T) {
 }
 
 // wantMinority holds a server without a quorum to refusing everything but stale reads.
-func wantMinority(t *testing.T, c *cluster.Cluster, alone *cluster.Server, known string) {
-	t.Helper()
-	cluster.Wait(t, "the minority's leader to step down", func() bool {
-		_, _, me := alone.Leader()
-		return !me
-	})
-	ctx, api := c.Context(), c.API(alone)
-	wrote := make(chan error, 1)
-	go func() {
+func wantMinority(t *testing.T, ctx context.Context, api pb.ClusterServiceClient, known string) {
+	var calls sync.WaitGroup
+	calls.Go(func() {
 		_, err := api.SubmitJob(ctx, request("r-cut", job("cut", 1, 1, 0)))
-		wrote <- err
-	}()
-	_, err := api.GetJob(ctx, &pb.GetJobRequest{JobId: known})
-	wantKind(t, "a read of the minority", err, notLeader, unavailable)
-	wantKind(t, "a submit to the minority", <-wrote, notLeader, unavailable)
+		wantKind(t, "a submit to the minority", err, notLeader, unavailable)
+	})
+	calls.Go(func() {
+		_, err := api.GetJob(ctx, &pb.GetJobRequest{JobId: known})
+		wantKind(t, "a read of the minority", err, notLeader, unavailable)
+	})
 	if v, err := api.GetJob(ctx, &pb.GetJobRequest{JobId: known, Stale: true}); err != nil || v.Job.Id != known {
 		t.Errorf("a stale read of the minority: %v, %v", v, err)
 	}
+	calls.Wait()
 }
 
 func submitCommand(request, name string) *pb.Command {

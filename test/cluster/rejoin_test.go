@@ -15,6 +15,7 @@ import (
 // a vote and after its time of proof with one, and the old ID goes. At no moment may the
 // configuration be one whose living voters are no quorum.
 func TestRejoinWithWipedDisk(t *testing.T) {
+	t.Parallel()
 	for name, move := range map[string]func(*cluster.Cluster, *cluster.Server) *cluster.Server{
 		"same address": func(c *cluster.Cluster, s *cluster.Server) *cluster.Server {
 			s.Config.Join, s.Config.Token = c.Addrs(), c.Token(pb.MemberRole_MEMBER_ROLE_SERVER)

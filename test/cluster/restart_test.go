@@ -12,6 +12,7 @@ import (
 // TestRestart stops all servers at once and starts them: jobs that run, wait and have
 // ended, the ledger, the node and the keys are what they were, to the bit.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	timing := server.Fast()
 	timing.SilentAfter = time.Hour // the agent's silence must not change the state in between
 	c := cluster.Start(t, 3, cluster.WithTiming(timing))
@@ -49,6 +50,7 @@ func TestRestart(t *testing.T) {
 
 // TestDataDirectoryInUse starts a second server on the directory of a running one.
 func TestDataDirectoryInUse(t *testing.T) {
+	t.Parallel()
 	c := cluster.Start(t, 1)
 	second := &cluster.Server{Config: c.Servers[0].Config}
 	second.Config.Listen = "127.0.0.1:0"

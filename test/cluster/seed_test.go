@@ -13,6 +13,7 @@ import (
 // CPUs and 1 GPU, job 2 with 1 CPU and 1 GPU. Both run at once; a third, which the sample
 // would have failed, waits with a reason and runs when a GPU is free; nothing leaks.
 func TestSeedExample(t *testing.T) {
+	t.Parallel()
 	c := cluster.Start(t, 3)
 	agent := c.Agent("node", 4, 2).Connect()
 	one := submit(t, c, job("one", 1, 2, 1), "")

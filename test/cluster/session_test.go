@@ -12,6 +12,7 @@ import (
 // TestOneSessionForEachNode opens a second session for a node: the first is ended with the
 // reason, and orders go to the second alone.
 func TestOneSessionForEachNode(t *testing.T) {
+	t.Parallel()
 	c := cluster.Start(t, 1)
 	agent := c.Agent("node", 4, 0)
 	older := agent.Connect()
@@ -40,6 +41,7 @@ func TestOneSessionForEachNode(t *testing.T) {
 
 // TestFollowersKeepNoSessions sends an agent to each follower: it is told who leads.
 func TestFollowersKeepNoSessions(t *testing.T) {
+	t.Parallel()
 	c := cluster.Start(t, 3)
 	agent := c.Agent("node", 4, 0)
 	leader := c.Leader()
@@ -56,6 +58,7 @@ func TestFollowersKeepNoSessions(t *testing.T) {
 // it. It can commit nothing now, so it may not acknowledge; the next leader has the report
 // only when the agent, which kept it, sends it again.
 func TestReportsAreAcknowledgedAfterCommit(t *testing.T) {
+	t.Parallel()
 	c := cluster.Start(t, 3)
 	agent := c.Agent("node", 4, 0)
 	session := agent.Connect()
@@ -89,6 +92,7 @@ func TestReportsAreAcknowledgedAfterCommit(t *testing.T) {
 // TestTasksSurviveTheLeader kills the leader while a task runs: the agent finds the next
 // leader and nothing about the task has changed.
 func TestTasksSurviveTheLeader(t *testing.T) {
+	t.Parallel()
 	c := cluster.Start(t, 3)
 	agent := c.Agent("node", 4, 2)
 	session := agent.Connect()

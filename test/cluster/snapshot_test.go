@@ -41,6 +41,7 @@ func snapshots(t *testing.T, s *cluster.Server) (newest uint64, names map[string
 // lacks: it must take the leader's snapshot. Afterwards its state is the others', and the
 // idempotency keys from before are in it, also when all servers start from their snapshots.
 func TestSnapshotAndRestore(t *testing.T) {
+	t.Parallel()
 	timing := server.Fast()
 	timing.SnapshotThreshold, timing.SnapshotEvery, timing.TrailingLogs = 20, 50*time.Millisecond, 5
 	c := cluster.Start(t, 3, cluster.WithTiming(timing))
