@@ -134,7 +134,7 @@ func checkEvents(c *checker) {
 func checkTokens(c *checker) {
 	for k := range c.s.Tokens() {
 		if k.Role == pb.MemberRole_MEMBER_ROLE_UNSPECIFIED || len(k.SecretSha256) == 0 {
-			c.fail("token %s has role %s and a hash of %d bytes", k.Id, k.Role, len(k.SecretSha256))
+			c.fail("token %s has role %s and a hash of %d bytes", k.Id, Word(k.Role), len(k.SecretSha256))
 		}
 		if (k.UsedBy != "") != (k.UsedMs != 0) {
 			c.fail("token %s was used by %q at %d", k.Id, k.UsedBy, k.UsedMs)

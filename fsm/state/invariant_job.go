@@ -11,7 +11,7 @@ func checkEpochs(c *checker) {
 			}
 			next = a.Epoch + 1
 			if a.State != pb.AttemptState_ATTEMPT_STATE_ENDED && a.Epoch != j.Epoch {
-				c.fail("attempt %d of job %s is %s, and is not the newest, %d", a.Epoch, j.Id, a.State, j.Epoch)
+				c.fail("attempt %d of job %s is %s, and is not the newest, %d", a.Epoch, j.Id, Word(a.State), j.Epoch)
 			}
 		}
 		if j.Epoch != next-1 {
@@ -31,14 +31,14 @@ func checkJobStates(c *checker) {
 		active := newest != nil && newest.State != pb.AttemptState_ATTEMPT_STATE_ENDED
 		runs := j.State == pb.JobState_JOB_STATE_RUNNING || j.State == pb.JobState_JOB_STATE_STOPPING
 		if active != runs {
-			c.fail("job %s is %s, and its newest attempt is %s", j.Id, j.State, newest.GetState())
+			c.fail("job %s is %s, and its newest attempt is %s", j.Id, Word(j.State), Word(newest.GetState()))
 		}
 		stopping := j.State == pb.JobState_JOB_STATE_STOPPING
 		if stopping && (!j.StopRequested || newest.GetState() != pb.AttemptState_ATTEMPT_STATE_ENDING) {
-			c.fail("job %s is stopping, with stop_requested=%t and its attempt %s", j.Id, j.StopRequested, newest.GetState())
+			c.fail("job %s is stopping, with stop_requested=%t and its attempt %s", j.Id, j.StopRequested, Word(newest.GetState()))
 		}
 		if j.StopRequested && !stopping && !JobFinished(j.State) {
-			c.fail("job %s is asked to stop and %s", j.Id, j.State)
+			c.fail("job %s is asked to stop and %s", j.Id, Word(j.State))
 		}
 		if _, known := jobTransitions[j.State]; !known && !JobFinished(j.State) || j.State == pb.JobState_JOB_STATE_UNSPECIFIED {
 			c.fail("job %s is in state %d", j.Id, j.State)
@@ -54,7 +54,7 @@ func checkAttempts(c *checker) {
 		a := r.rec
 		checkAttemptTasks(c, a)
 		if (a.State == pb.AttemptState_ATTEMPT_STATE_ENDED) != (a.EndedMs > 0) {
-			c.fail("attempt %d of job %s is %s and ended at %d", a.Epoch, a.JobId, a.State, a.EndedMs)
+			c.fail("attempt %d of job %s is %s and ended at %d", a.Epoch, a.JobId, Word(a.State), a.EndedMs)
 		}
 	}
 }
@@ -72,7 +72,7 @@ func checkAttemptTasks(c *checker, a *pb.Attempt) {
 				c.fail("task %s is in state %d", k.Id, k.State)
 			}
 			if a.State == pb.AttemptState_ATTEMPT_STATE_LIVE && k.State != pb.TaskState_TASK_STATE_SUCCEEDED {
-				c.fail("task %s is %s, and its attempt is live", k.Id, k.State)
+				c.fail("task %s is %s, and its attempt is live", k.Id, Word(k.State))
 			}
 			continue
 		}
@@ -82,14 +82,14 @@ func checkAttemptTasks(c *checker, a *pb.Attempt) {
 			want = pb.TaskDesired_TASK_DESIRED_STOP
 		}
 		if k.Desired != want {
-			c.fail("task %s is asked to %s, and its attempt is %s", k.Id, k.Desired, a.State)
+			c.fail("task %s is asked to %s, and its attempt is %s", k.Id, Word(k.Desired), Word(a.State))
 		}
 	}
 	if newest && tasks != a.WorldSize {
 		c.fail("attempt %d of job %s has %d tasks of %d", a.Epoch, a.JobId, tasks, a.WorldSize)
 	}
 	if ended := a.State == pb.AttemptState_ATTEMPT_STATE_ENDED; ended == (live > 0) {
-		c.fail("attempt %d of job %s is %s with %d live tasks", a.Epoch, a.JobId, a.State, live)
+		c.fail("attempt %d of job %s is %s with %d live tasks", a.Epoch, a.JobId, Word(a.State), live)
 	}
 }
 
@@ -97,16 +97,16 @@ func checkFinished(c *checker) {
 	for j := range c.s.Jobs() {
 		if !JobFinished(j.State) {
 			if j.FinishedMs != 0 {
-				c.fail("job %s is %s and finished at %d", j.Id, j.State, j.FinishedMs)
+				c.fail("job %s is %s and finished at %d", j.Id, Word(j.State), j.FinishedMs)
 			}
 			continue
 		}
 		if j.FinishedMs == 0 {
-			c.fail("job %s is %s and has no time of its end", j.Id, j.State)
+			c.fail("job %s is %s and has no time of its end", j.Id, Word(j.State))
 		}
 		for a := range records(c.s.allocations, terminated(j.Id)) {
 			if c.s.Task(a.TaskId).GetState() != pb.TaskState_TASK_STATE_LOST {
-				c.fail("job %s is %s, and its task %s holds an allocation", j.Id, j.State, a.TaskId)
+				c.fail("job %s is %s, and its task %s holds an allocation", j.Id, Word(j.State), a.TaskId)
 			}
 		}
 	}

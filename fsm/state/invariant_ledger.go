@@ -41,7 +41,7 @@ func checkDevices(c *checker) {
 			if p == nil {
 				c.fail("device %s of node %s has no page", d.Id, n.Id)
 			} else if p.Available != (d.Health == pb.DeviceHealth_DEVICE_HEALTH_OK) {
-				c.fail("device %s of node %s is %s, and its page says available=%t", d.Id, n.Id, d.Health, p.Available)
+				c.fail("device %s of node %s is %s, and its page says available=%t", d.Id, n.Id, Word(d.Health), p.Available)
 			}
 		}
 		for i, p := range a.Devices {
@@ -153,7 +153,7 @@ func checkHolders(c *checker) {
 		case a == nil && TaskLive(k.State):
 			c.fail("live task %s holds no allocation", k.Id)
 		case a != nil && !TaskLive(k.State) && k.State != pb.TaskState_TASK_STATE_LOST:
-			c.fail("task %s is %s and holds an allocation", k.Id, k.State)
+			c.fail("task %s is %s and holds an allocation", k.Id, Word(k.State))
 		case a != nil && (a.JobId != k.JobId || a.Epoch != k.Epoch || a.NodeId != k.NodeId):
 			c.fail("the allocation of task %s is of job %s, epoch %d, node %s", k.Id, a.JobId, a.Epoch, a.NodeId)
 		}

@@ -55,10 +55,10 @@ func checkTransition[S stateEnum](table map[S][]S, what, id string, from, to S) 
 	return defect("%s %s cannot go from %s to %s", what, id, Word(from), Word(to))
 }
 
-// Word gives the plain word of a state or health, such as "running".
+// Word gives the plain word of an enumeration's value, such as "running".
 func Word(s fmt.Stringer) string {
 	name := s.String()
-	for _, part := range []string{"_STATE_", "_HEALTH_"} {
+	for _, part := range []string{"_STATE_", "_HEALTH_", "_DESIRED_", "_ROLE_"} {
 		if _, word, ok := strings.Cut(name, part); ok {
 			return strings.ToLower(word)
 		}
