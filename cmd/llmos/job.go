@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"llmos/proto/client"
 	pb "llmos/proto/llmos/v1"
 )
 
@@ -36,8 +37,12 @@ func (a *app) whyCommand() *cobra.Command {
 func (a *app) showExplanation(e *pb.Explanation) {
 	t := a.outTint()
 	state := word(e.State.String(), "JOB_STATE_")
-	a.printf("%s is %s", t.paint(bold, e.JobId), t.paint(stateColour(state), state))
-	if e.Reason != "" {
+	verb := " is "
+	if client.Finished(e.State) { // it failed; it is not "failed"
+		verb = " "
+	}
+	a.printf("%s%s%s", t.paint(bold, e.JobId), verb, t.paint(stateColour(state), state))
+	if e.Reason != "" && e.Reason != state {
 		a.printf(": %s", oneLine(e.Reason))
 	}
 	a.printf("\n")

@@ -157,7 +157,10 @@ func (a *app) showNodes(nodes *pb.ListNodesResponse) {
 
 func nodeTable(nodes *pb.ListNodesResponse) *table {
 	t := &table{header: []string{"NAME", "STATE", "CPU", "MEM", "GPUS", "TASKS", "ADDR"}}
-	for _, n := range nodes.Nodes {
+	byName := slices.SortedStableFunc(slices.Values(nodes.Nodes), func(x, y *pb.NodeView) int {
+		return strings.Compare(x.GetNode().GetName(), y.GetNode().GetName())
+	})
+	for _, n := range byName {
 		node, acct := n.GetNode(), n.GetAccount()
 		state := word(node.GetState().String(), "NODE_STATE_")
 		t.add(plain(firstOf(node.GetName(), node.GetId())), cell{state, stateColour(state)},

@@ -87,7 +87,7 @@ type Result struct {
 	ResumedFrom int     `json:"resumed_from"` // step; 0 when the run began at the beginning
 	Epoch       uint64  `json:"epoch"`
 	World       int     `json:"world"`
-	Sample      string  `json:"sample"`
+	Sample      string  `json:"sample,omitempty"`
 }
 
 // run is one rank's training.
