@@ -158,6 +158,9 @@ func (r runner) void(id, reason string) {
 // under the agent's eyes.
 func (r runner) lostExit(err error, adopted bool) (exec.Exit, bool) {
 	switch {
+	case errors.Is(err, exec.ErrNotStarted) && !adopted:
+		return exec.Exit{State: exec.Failed, Code: exec.ExitCannotStart,
+			Reason: fmt.Sprintf("the task could not be started on node %s: %v", r.site.nodeName, err)}, true
 	case errors.Is(err, exec.ErrNotStarted):
 		return exec.Exit{State: exec.Lost, Reason: fmt.Sprintf("the agent of node %s ended before the task was started", r.site.nodeName)}, true
 	case errors.Is(err, exec.ErrDied) && adopted:

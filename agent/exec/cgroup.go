@@ -89,7 +89,11 @@ func makeGroup(h hierarchies, name string) *group {
 		return g
 	}
 	if h.unified != "" {
-		if dir, err := makeV2(h.unified, name); err == nil {
+		dir, err := makeV2(h.unified, name)
+		if errors.Is(err, os.ErrNotExist) {
+			dir, err = makeV2(h.unified, name) // another shim has just removed the node's empty group
+		}
+		if err == nil {
 			g.v2 = dir
 		}
 	}
@@ -103,7 +107,11 @@ func makeGroup(h hierarchies, name string) *group {
 			continue
 		}
 		dir := filepath.Join(mount, name)
-		if os.MkdirAll(dir, 0o755) == nil {
+		err := os.MkdirAll(dir, 0o755)
+		if errors.Is(err, os.ErrNotExist) {
+			err = os.MkdirAll(dir, 0o755)
+		}
+		if err == nil {
 			g.v1[c] = dir
 			if c == "cpu" {
 				raiseShares(mount, name)
@@ -320,8 +328,9 @@ func (g *group) oomKills() int {
 	return 0
 }
 
-// remove deletes the group, whose processes are gone. A group that the kernel still calls
-// busy is tried again for a little while and then left to the next Driver's sweep.
+// remove deletes the group, whose processes are gone, and the node's when it was the last.
+// A group that the kernel still calls busy is tried again for a little while and then left
+// to the next Driver's sweep.
 func (g *group) remove() {
 	const tries, pause = 20, 5 * time.Millisecond
 	dirs := []string{}
@@ -338,5 +347,6 @@ func (g *group) remove() {
 			}
 			time.Sleep(pause)
 		}
+		_ = unix.Rmdir(filepath.Dir(dir)) // refused while it holds another group
 	}
 }

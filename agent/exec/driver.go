@@ -26,7 +26,7 @@ type DriverConfig struct {
 	Self   string   // path of the binary whose verb is ShimMain
 	Args   []string // its arguments, such as "shim"; flags follow
 	Env    []string // of the shims; tasks never see it
-	NodeID string   // names the node's cgroup
+	NodeID string   // names the node's cgroup; empty: no cgroups are used
 	Warm   int      // shims kept ready; 0: each start waits for a new one
 	Log    *slog.Logger
 }
@@ -122,7 +122,10 @@ func (d *Driver) spawn() (*warmShim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start a shim: %w", err)
 	}
-	slot := fmt.Sprintf("%s/%s/%s-%d", cgroupRoot, d.cfg.NodeID, d.run, d.slots.Add(1))
+	slot := ""
+	if d.cfg.NodeID != "" {
+		slot = fmt.Sprintf("%s/%s/%s-%d", cgroupRoot, d.cfg.NodeID, d.run, d.slots.Add(1))
+	}
 	args := append(append([]string{}, d.cfg.Args...), "--cgroup="+slot)
 	cmd := osexec.Command(d.cfg.Self, args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, d.cfg.Env...)
@@ -194,6 +197,9 @@ func (d *Driver) Adopt(ctx context.Context, dir string) (*Handle, error) {
 // it is between its last words and its end.
 const reachPause = 5 * time.Millisecond
 
+// reachRetry is the pause after an error that has nothing to do with the shim.
+const reachRetry = 200 * time.Millisecond
+
 // errShimBetween says that the shim is alive and its socket is closed.
 var errShimBetween = errors.New("the shim is about to end")
 
@@ -256,9 +262,12 @@ func (d *Driver) bury(dir string) error {
 	return nil
 }
 
-// RemoveStale deletes the empty cgroups of the node that earlier drivers left. Groups that
-// hold processes are left alone.
+// RemoveStale deletes the empty cgroups of the node that shims of earlier drivers left
+// when they were killed. Groups that hold processes are left alone.
 func (d *Driver) RemoveStale() {
+	if d.cfg.NodeID == "" {
+		return
+	}
 	mounts := []string{d.h.unified}
 	for _, m := range d.h.v1 {
 		mounts = append(mounts, m)

@@ -116,48 +116,58 @@ func (d *Driver) follow(dir string, conn *net.UnixConn) *Handle {
 
 // listen reads statuses, over as many connections as it takes, until the end is known.
 func (d *Driver) listen(ctx context.Context, h *Handle, conn *net.UnixConn) error {
-	for {
+	for conn != nil {
 		last, ended := h.read(conn)
 		if ended {
 			return nil
 		}
-		if last.Refused != "" {
-			return fmt.Errorf("%w: %s", ErrNotStarted, last.Refused)
+		next, err := d.reconnect(ctx, h.dir, last.Refused)
+		if err != nil {
+			return err
 		}
-		for {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			next, err := d.reach(ctx, h.dir)
-			if err == nil && next == nil {
-				exit, err := ReadExit(h.dir)
-				if err != nil {
-					return err
-				}
-				h.show(Status{Identity: last.Identity, Exit: exit})
-				return nil
-			}
-			if err == nil {
-				conn = next
-				h.mu.Lock()
-				h.conn = conn
-				h.sendWanted()
-				h.mu.Unlock()
-				if ctx.Err() != nil {
-					conn.Close() // Detach may have looked before there was a connection
-				}
-				break
-			}
-			if errors.Is(err, ErrDied) || errors.Is(err, ErrNotStarted) {
+		if next == nil {
+			exit, err := ReadExit(h.dir)
+			if err != nil {
 				return err
 			}
-			if !errors.Is(err, errShimBetween) {
-				d.cfg.Log.Warn("the end of a task is not known yet", "dir", h.dir, "error", err)
+			h.show(Status{Identity: last.Identity, Progress: last.Progress, Exit: exit})
+		}
+		h.mu.Lock()
+		conn, h.conn = next, next
+		h.sendWanted()
+		h.mu.Unlock()
+		if ctx.Err() != nil && conn != nil {
+			conn.Close() // Detach may have looked before there was a connection
+		}
+	}
+	return nil
+}
+
+// reconnect finds out what a broken connection means. nil, nil: the task has ended and its
+// record is there. A refusal is final unless another shim has the task.
+func (d *Driver) reconnect(ctx context.Context, dir, refused string) (*net.UnixConn, error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		conn, err := d.reach(ctx, dir)
+		if err == nil || errors.Is(err, ErrDied) {
+			return conn, err
+		}
+		pause := reachPause
+		if !errors.Is(err, errShimBetween) {
+			if refused != "" {
+				return nil, fmt.Errorf("%w: %s", ErrNotStarted, refused)
 			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(reachPause):
+			if errors.Is(err, ErrNotStarted) {
+				return nil, err
 			}
+			d.cfg.Log.Warn("the end of a task is not known yet", "dir", dir, "error", err)
+			pause = reachRetry
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
 		}
 	}
 }
