@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"llmos/proto/client"
 	pb "llmos/proto/llmos/v1"
 )
 
@@ -38,7 +37,7 @@ func (a *app) showExplanation(e *pb.Explanation) {
 	t := a.outTint()
 	state := word(e.State.String(), "JOB_STATE_")
 	verb := " is "
-	if client.Finished(e.State) { // it failed; it is not "failed"
+	if e.State == pb.JobState_JOB_STATE_SUCCEEDED || e.State == pb.JobState_JOB_STATE_FAILED { // these are verbs
 		verb = " "
 	}
 	a.printf("%s%s%s", t.paint(bold, e.JobId), verb, t.paint(stateColour(state), state))
