@@ -294,6 +294,10 @@ func (p *proposer) Stop() {
 func (p *proposer) Wait() { p.ended.Wait() }
 
 func unknownFault(cause error) error {
+	var f *fault.Error
+	if errors.As(cause, &f) { // its hint is for the operator, not for this caller
+		cause = errors.New(f.Fault.Message)
+	}
 	return fault.New(pb.ErrorKind_ERROR_KIND_UNKNOWN, "the outcome of the write is not known: %w", cause).
 		Hint("it may or may not be applied; try again with the same request ID")
 }
