@@ -154,6 +154,7 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 	}
 	s := site{nodeID: id, nodeName: cfg.name(), tasks: filepath.Join(a.home.dir, tasksFolder), sharedDir: cfg.SharedDir, taskUser: cfg.TaskUser}
 	driver := exec.NewDriver(exec.DriverConfig{Self: cfg.Self, Args: []string{"shim"}, NodeID: id, Warm: warmShims, Log: cfg.Log})
+	driver.RemoveStale()
 	box := newOutbox()
 	sup := newSupervisor(s, driver, j, box, cfg.Log)
 	p := &parts{cfg: cfg, home: a.home, port: port, driver: driver, supervisor: sup,
