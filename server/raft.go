@@ -203,10 +203,6 @@ func (n *consensus) CommitIndex() uint64 { return n.raft.CommitIndex() }
 // LastIndex gives the index of the newest entry, committed or not.
 func (n *consensus) LastIndex() uint64 { return n.raft.LastIndex() }
 
-// HandedIndex gives the index up to which entries were handed to the state machine. The
-// newest of them may still wait for it: see readTarget.
-func (n *consensus) HandedIndex() uint64 { return n.raft.AppliedIndex() }
-
 // IsLeader says whether this server believes that it leads.
 func (n *consensus) IsLeader() bool { return n.raft.State() == raft.Leader }
 
@@ -267,18 +263,6 @@ func (n *consensus) Transfer() error { return n.raft.LeadershipTransfer().Error(
 
 // Snapshot takes a snapshot now.
 func (n *consensus) Snapshot() error { return n.raft.Snapshot().Error() }
-
-// LastContact gives how long the leader has been silent; 0 on the leader itself.
-func (n *consensus) LastContact(now time.Time) time.Duration {
-	if n.IsLeader() {
-		return 0
-	}
-	last := n.raft.LastContact()
-	if last.IsZero() {
-		return time.Duration(1<<63 - 1)
-	}
-	return now.Sub(last)
-}
 
 // Close stops Raft and closes the stores. After a failed write it does not wait: a
 // goroutine of the library may be parked in the store for good.
