@@ -158,10 +158,10 @@ func breakAndJudge(ctx context.Context, o options, cluster *rig.Cluster, net *ne
 	settleCtx, cancelSettle := context.WithTimeout(ctx, settleTimeout)
 	defer cancelSettle()
 	settled := settle(settleCtx, cluster, client)
-	r := &report{Seed: o.seed, LeaderChanges: watch.stop(), Faults: breaker.counts, Settled: time.Since(began).Seconds()}
+	r := &report{Seed: o.seed, Violations: []string{}, LeaderChanges: watch.stop(), Faults: breaker.counts, Settled: time.Since(began).Seconds()}
 	load.count(r)
 	judge := newJudge(cluster, client, evidence, load)
-	r.Violations = judge.all(settleCtx, r)
+	r.Violations = append(r.Violations, judge.all(settleCtx, r)...)
 	if settled != nil {
 		r.Violations = append(r.Violations, "did not settle: "+settled.Error())
 	}
