@@ -42,8 +42,8 @@ func TestStaleEpochIsRefused(t *testing.T) {
 			t.Errorf("the returned node is to stop %s", o)
 		}
 	}
-	back.Report(reports(s, id, 2, succeeded)...)                                   // not its tasks
-	back.Report(&pb.TaskReport{TaskId: id + ".e2.r0", Epoch: 1, State: succeeded}) // nor its epoch
+	back.Report(reports(s, id, 2, succeeded)...)                                     // not its tasks
+	second.Report(&pb.TaskReport{TaskId: id + ".e2.r0", Epoch: 1, State: succeeded}) // not its epoch
 	s = read(t, c)
 	wantEpoch(t, s, id, 2)
 	wantHeld(t, s, id, 1, 2)

@@ -28,14 +28,13 @@ func TestSubmitStorm(t *testing.T) {
 	c := cluster.Start(t, 3)
 	storm := &storm{t: t, jobs: map[string]string{}, ended: make(chan struct{}, stormSubmits)}
 	permits := make(chan struct{}, stormSubmits)
-	ctx := c.Context()
 	var clients sync.WaitGroup
 	for i := range stormClients {
 		api := c.NewClient()
 		clients.Go(func() {
 			for n := i; n < stormSubmits; n += stormClients {
 				<-permits
-				storm.submit(ctx, api, n)
+				storm.submit(api, n)
 			}
 		})
 	}
@@ -48,7 +47,7 @@ func TestSubmitStorm(t *testing.T) {
 			<-storm.ended
 		}
 		leader := c.Leader()
-		terms[leader.ClusterStatus(ctx, true).Term] = true
+		terms[termOf(leader)] = true
 		c.Kill(leader)
 		c.Leader() // of the two that remain
 		leader.Start()
@@ -80,7 +79,9 @@ type storm struct {
 }
 
 // submit sends the request number n until it is acknowledged.
-func (s *storm) submit(ctx context.Context, api *client.Client, n int) {
+func (s *storm) submit(api *client.Client, n int) {
+	ctx, cancel := context.WithTimeout(context.Background(), cluster.Patience)
+	defer cancel()
 	key := fmt.Sprintf("r-%d", n)
 	resp, err := api.SubmitJob(ctx, request(key, job(fmt.Sprintf("job%d", n), 1, 1, 0)))
 	if err != nil {
