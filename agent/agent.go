@@ -153,7 +153,8 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 		return nil, err
 	}
 	s := site{nodeID: id, nodeName: cfg.name(), tasks: filepath.Join(a.home.dir, tasksFolder), sharedDir: cfg.SharedDir, taskUser: cfg.TaskUser}
-	driver := exec.NewDriver(exec.DriverConfig{Self: cfg.Self, Args: []string{"shim"}, NodeID: id, Warm: warmShims, Log: cfg.Log})
+	driver := exec.NewDriver(exec.DriverConfig{Self: cfg.Self, Args: []string{"shim"}, NodeID: id, Warm: warmShims, Log: cfg.Log,
+		ErrLog: filepath.Join(a.home.dir, shimLogFile)})
 	driver.RemoveStale()
 	box := newOutbox()
 	sup := newSupervisor(s, driver, j, box, cfg.Log)

@@ -31,6 +31,7 @@ const (
 	tlsFolder     = "tls"
 	gossipKeyFile = "gossip.key"   // 32 bytes in hex
 	serversFile   = "servers.json" // addresses of servers, newest knowledge
+	shimLogFile   = "shims.log"    // what shims say when they fail
 	journalFolder = "journal"
 	tasksFolder   = "tasks"
 	homeFileMax   = 64 << 10 // bytes of any of these files
@@ -190,6 +191,9 @@ func (h *home) join(ctx context.Context, cfg Config) error {
 	}
 	token, err := transport.ParseToken(cfg.Token)
 	if err != nil {
+		return err
+	}
+	if err := transport.Probe(cfg.Listen); err != nil { // before the token is used up
 		return err
 	}
 	path := filepath.Join(h.dir, joiningFile)

@@ -21,22 +21,27 @@ import (
 // sweepTimeout bounds the killing of what a dead shim has left, per attempt at it.
 const sweepTimeout = 10 * time.Second
 
+// errLogMax is the size at which the shims' own log begins anew with the next Driver.
+const errLogMax = 1 << 20
+
 // DriverConfig says how a Driver makes shims.
 type DriverConfig struct {
 	Self   string   // path of the binary whose verb is ShimMain
 	Args   []string // its arguments, such as "shim"; flags follow
 	Env    []string // of the shims; tasks never see it
 	NodeID string   // names the node's cgroup; empty: no cgroups are used
+	ErrLog string   // file for what shims say when they fail; empty: nowhere
 	Warm   int      // shims kept ready; 0: each start waits for a new one
 	Log    *slog.Logger
 }
 
 // Driver starts tasks in shims and finds them again. Safe for concurrent use.
 type Driver struct {
-	cfg   DriverConfig
-	h     hierarchies
-	slots atomic.Uint64
-	run   string // distinguishes this driver's slots from an earlier one's
+	cfg    DriverConfig
+	h      hierarchies
+	slots  atomic.Uint64
+	errLog *os.File // nil: nowhere
+	run    string   // distinguishes this driver's slots from an earlier one's
 
 	mu      sync.Mutex
 	warm    []*warmShim
@@ -54,6 +59,18 @@ type warmShim struct {
 // NewDriver makes a Driver and its first warm shims.
 func NewDriver(cfg DriverConfig) *Driver {
 	d := &Driver{cfg: cfg, h: findHierarchies(), run: strconv.FormatInt(time.Now().UnixNano(), 36)}
+	if cfg.ErrLog != "" {
+		f, err := os.OpenFile(cfg.ErrLog, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err == nil {
+			if info, serr := f.Stat(); serr == nil && info.Size() > errLogMax {
+				err = f.Truncate(0)
+			}
+			d.errLog = f
+		}
+		if err != nil {
+			cfg.Log.Warn("the shims' own log is not there", "error", err)
+		}
+	}
 	d.fill()
 	return d
 }
@@ -70,6 +87,9 @@ func (d *Driver) Close() {
 		w.conn.Close()
 	}
 	d.wait.Wait()
+	if d.errLog != nil {
+		d.errLog.Close()
+	}
 }
 
 // fill starts shims in the background until enough are warm.
@@ -131,6 +151,9 @@ func (d *Driver) spawn() (*warmShim, error) {
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, d.cfg.Env...)
 	cmd.Dir = "/"
 	cmd.Stdin = theirs
+	if d.errLog != nil {
+		cmd.Stderr = d.errLog
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		conn.Close()
@@ -150,7 +173,7 @@ func (d *Driver) Start(dir string, spec Spec) (*Handle, error) {
 			return nil, err
 		}
 		spec.Cgroup = w.slot
-		if err := writeJSON(dir, specFile, spec, false); err != nil {
+		if err := writeJSON(dir, specFile, spec, syncNone); err != nil {
 			w.conn.Close()
 			return nil, err
 		}

@@ -14,16 +14,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writeAtomic replaces dir/name by data: all of it or none. With durable, it is on the
-// disk when writeAtomic returns.
-func writeAtomic(dir, name string, data []byte, durable bool) error {
+// How much of a file is on the disk when its writing returns. What outlives the kernel is
+// looked for with syncAll; what only has to outlive this process needs no sync.
+type durability int
+
+const (
+	syncNone durability = iota
+	syncFile            // the content: a file that is there after a crash of the machine is whole
+	syncAll             // its name too
+)
+
+// writeAtomic replaces dir/name by data: all of it or none.
+func writeAtomic(dir, name string, data []byte, sync durability) error {
 	f, err := os.CreateTemp(dir, "."+name+".*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(data)
-	if err == nil && durable {
+	if err == nil && sync >= syncFile {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {
@@ -32,7 +41,7 @@ func writeAtomic(dir, name string, data []byte, durable bool) error {
 	if err == nil {
 		err = os.Rename(f.Name(), filepath.Join(dir, name))
 	}
-	if err == nil && durable {
+	if err == nil && sync >= syncAll {
 		err = syncDir(dir)
 	}
 	if err != nil {
@@ -50,12 +59,12 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-func writeJSON(dir, name string, v any, durable bool) error {
+func writeJSON(dir, name string, v any, sync durability) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	return writeAtomic(dir, name, data, durable)
+	return writeAtomic(dir, name, data, sync)
 }
 
 // readJSON reads dir/name; found is false when there is no such file.
@@ -97,7 +106,7 @@ func WriteExit(dir string, e Exit) error {
 	if old, err := ReadExit(dir); err == nil && old != nil {
 		return nil
 	}
-	return writeJSON(dir, exitFile, e, true)
+	return writeJSON(dir, exitFile, e, syncAll)
 }
 
 // BootID identifies this boot of the kernel.

@@ -137,15 +137,12 @@ type segmentStore struct {
 	segmentMax int64
 }
 
+// newSegmentStore makes the folder; the first segment comes with the first output.
 func newSegmentStore(dir string, maxBytes int64) (*segmentStore, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the log: %w", err)
 	}
-	s := &segmentStore{dir: dir, max: maxBytes, segmentMax: maxBytes / segmentsKept}
-	if err := s.rotate(); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return &segmentStore{dir: dir, max: maxBytes, segmentMax: maxBytes / segmentsKept}, nil
 }
 
 // rotate begins a new segment and keeps the whole below its limit, counting the new

@@ -86,10 +86,6 @@ type shim struct {
 // run takes the task, runs it and records its end. Whatever happens, the record is
 // written before the shim ends, or the claim is left without a lock.
 func (s *shim) run(agent net.Conn) int {
-	if f, err := os.OpenFile(filepath.Join(s.dir, shimLogFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err == nil {
-		_ = unix.Dup3(int(f.Fd()), 2, 0) // where a defect of the shim will be read
-		f.Close()
-	}
 	// The socket stands before the claim: who sees the claim locked can connect.
 	listener, err := listenControl(s.dir)
 	if err != nil {
@@ -107,7 +103,7 @@ func (s *shim) run(agent net.Conn) int {
 	go s.accept(listener)
 	exit := s.execute()
 	exit.TaskID = s.spec.TaskID
-	if err := writeJSON(s.dir, exitFile, exit, true); err != nil {
+	if err := writeJSON(s.dir, exitFile, exit, syncAll); err != nil {
 		fmt.Fprintln(os.Stderr, "shim:", err)
 	}
 	s.board.set(true, func(st *Status) { st.Exit = &exit })
@@ -159,7 +155,7 @@ func (s *shim) execute() Exit {
 	stat, err := readStat(s.tree.pid)
 	id := Identity{TaskID: s.spec.TaskID, BootID: BootID(), PID: s.tree.pid, Ticks: stat.ticks, Cgroup: s.spec.Cgroup, StartedMS: s.now().UnixMilli()}
 	if err == nil {
-		err = writeJSON(s.dir, identityFile, id, true)
+		err = writeJSON(s.dir, identityFile, id, syncFile)
 	}
 	if err != nil {
 		// Without an identity the task could not be recognised later: it may not run.

@@ -46,7 +46,6 @@ const (
 	logDir       = "log"
 	workDir      = "work"
 	tmpDir       = "tmp"
-	shimLogFile  = "shim.log"
 )
 
 // HomeDir is the private folder of the task that lives in dir: its home, and its working
