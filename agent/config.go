@@ -111,8 +111,8 @@ func (c Config) Validate() error {
 // validateTasks checks what concerns the tasks of the node.
 func (c Config) validateTasks(bad func(field, format string, args ...any) *fault.Error) error {
 	if c.PortMin < 1 || c.PortMax > 65535 || c.PortMin > c.PortMax {
-		return bad("ports", "the ports for tasks, %d to %d, are not a range within 1 to 65535", c.PortMin, c.PortMax).
-			Hint("give them as in --ports 20000-29999")
+		return bad("port-range", "the ports for tasks, %d to %d, are not a range within 1 to 65535", c.PortMin, c.PortMax).
+			Hint("give them as in --port-range 20000-29999")
 	}
 	if c.CPUMilli < 0 {
 		return bad("cpu", "the CPU capacity of %d millicores is negative", c.CPUMilli)
@@ -130,7 +130,7 @@ func (c Config) validateTasks(bad func(field, format string, args ...any) *fault
 	}
 	if c.TaskUser != "" {
 		if err := checkTaskUser(c.TaskUser); err != nil {
-			return bad("task-user", "%w", err).Hint("name a user that `id %s` knows", c.TaskUser)
+			return bad("user", "%w", err).Hint("name a user that `id %s` knows", c.TaskUser)
 		}
 	}
 	if len(c.Labels) > maxLabels {

@@ -56,9 +56,14 @@ func openHome(ctx context.Context, cfg Config) (h *home, err error) {
 			return nil, err
 		}
 		return h, h.load()
-	case cfg.Bootstrap:
-		return h, h.bootstrap(cfg)
-	case cfg.Token != "":
+	case cfg.Bootstrap || cfg.Token != "":
+		// A cluster made, or a token used up, for a port that is taken would be half a start.
+		if err := transport.Probe(cfg.Listen); err != nil {
+			return nil, err
+		}
+		if cfg.Bootstrap {
+			return h, h.bootstrap(cfg)
+		}
 		return h, h.join(ctx, cfg)
 	}
 	return nil, fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "data directory %s is empty, and neither --bootstrap nor a token was given", cfg.DataDir).

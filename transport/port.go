@@ -55,6 +55,16 @@ func Listen(addr string, creds *Credentials, log *slog.Logger) (*Port, error) {
 	return p, nil
 }
 
+// Probe tells, with the same fault, whether Listen could bind addr now. It is for those who
+// must not begin what a taken port would leave half done, such as using up a join token.
+func Probe(addr string) error {
+	tcp, udp, err := bind(addr)
+	if err != nil {
+		return err
+	}
+	return errors.Join(tcp.Close(), udp.Close())
+}
+
 func bind(addr string) (*net.TCPListener, *net.UDPConn, error) {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {

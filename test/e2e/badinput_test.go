@@ -170,6 +170,13 @@ func TestDataFolders(t *testing.T) {
 	t.Run("neither bootstrapped nor joined", func(t *testing.T) {
 		clear(t, server(filepath.Join(t.TempDir(), "new")), "--bootstrap")
 	})
+	t.Run("port taken", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "new")
+		clear(t, call(t, nil, c.LLMOS(), "server", "--bootstrap", "--listen", c.Servers[0].Addr, "--data-dir", dir), c.Servers[0].Addr)
+		if _, err := os.Stat(filepath.Join(dir, "identity.json")); err == nil {
+			t.Error("a cluster was made for a port that is taken")
+		}
+	})
 	t.Run("another cluster's", func(t *testing.T) {
 		_, other := start(t, 1, 0, "")
 		token, err := other.Token(ctx, "server")
