@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"strings"
 
 	"llmos/fsm/state"
 	pb "llmos/proto/llmos/v1"
@@ -131,7 +132,7 @@ func endedBy(task *pb.Task) ending {
 	default:
 		why.exitCode, why.cause = 1, fmt.Sprintf("rank %d: could not start", task.Rank)
 	}
-	if task.Reason != "" {
+	if task.Reason != "" && !strings.HasSuffix(why.cause, ": "+task.Reason) { // "exit 3 (exit 3)" says nothing more
 		why.cause += " (" + task.Reason + ")"
 	}
 	return why
@@ -161,7 +162,7 @@ func (a *applier) loseTasks(c *pb.LoseTasks, r *pb.Result) *pb.Fault {
 		}
 		a.event("task.lost", task.JobId, task.Id, task.NodeId, "rank %d was lost with node %s; what it holds stays taken until the node answers",
 			task.Rank, node.Name)
-		why := ending{task: next, lost: true, cause: fmt.Sprintf("rank %d: node %s was lost", task.Rank, node.Name)}
+		why := ending{task: next, lost: true, nodeLost: true, cause: fmt.Sprintf("rank %d: node %s was lost", task.Rank, node.Name)}
 		if f := a.endAttempt(a.txn.Attempt(task.JobId, task.Epoch), why); f != nil {
 			return f
 		}

@@ -13,12 +13,16 @@ type ending struct {
 	task     *pb.Task // that caused it; nil when a user did
 	exitCode int32
 	lost     bool
+	nodeLost bool // with its whole node: the deeper cause of what its peers told before
 }
 
 // endAttempt asks the tasks of a live attempt to stop. The first cause stays: an attempt that
-// is ending already is left as it is.
+// is ending already is left as it is, unless a node turns out to be lost.
 func (a *applier) endAttempt(attempt *pb.Attempt, why ending) *pb.Fault {
-	if attempt.GetState() != pb.AttemptState_ATTEMPT_STATE_LIVE {
+	switch {
+	case attempt.GetState() == pb.AttemptState_ATTEMPT_STATE_ENDING && why.nodeLost && !attempt.Lost:
+		return a.blameNode(attempt, why)
+	case attempt.GetState() != pb.AttemptState_ATTEMPT_STATE_LIVE:
 		return nil
 	}
 	next := state.CopyAttempt(attempt)
@@ -40,6 +44,16 @@ func (a *applier) endAttempt(attempt *pb.Attempt, why ending) *pb.Fault {
 		}
 	}
 	return nil
+}
+
+// blameNode makes a lost node the cause of an attempt that is ending already. When a host dies,
+// the ranks elsewhere lose their peer and give up long before the node is known to be lost; what
+// they said is kept behind the cause, and the job pays no retry for it.
+func (a *applier) blameNode(attempt *pb.Attempt, why ending) *pb.Fault {
+	next := state.CopyAttempt(attempt)
+	next.Lost, next.ExitCode, next.CauseTask = true, 0, why.task.Id
+	next.Cause = cut(fmt.Sprintf("%s; before that, %s", why.cause, attempt.Cause))
+	return a.txn.PutAttempt(next)
 }
 
 // concludeAttempt ends the job's attempt when none of its tasks is live any more, and decides
