@@ -100,7 +100,11 @@ func (a *applier) newJob(c *pb.SubmitJob, digest []byte, r *pb.Result) *pb.Fault
 	if c.User != "" {
 		by = " by " + c.User
 	}
-	a.event("job.submitted", job.Id, "", "", "submitted%s with %d tasks", by, state.WorldSize(c.Spec))
+	tasks := "1 task"
+	if world := state.WorldSize(c.Spec); world > 1 {
+		tasks = fmt.Sprintf("%d tasks", world)
+	}
+	a.event("job.submitted", job.Id, "", "", "submitted%s with %s", by, tasks)
 	r.JobId = job.Id
 	return nil
 }

@@ -59,7 +59,7 @@ func (a *applier) placeGang(g *pb.GangPlacement) *pb.Fault {
 	if f := a.txn.PutJob(next); f != nil {
 		return f
 	}
-	a.event("job.placed", job.Id, "", "", "attempt %d was placed, %s", g.Epoch, nodesPhrase(g))
+	a.event("job.placed", job.Id, "", "", "attempt %d was placed %s", g.Epoch, a.nodesPhrase(g))
 	return nil
 }
 
@@ -165,16 +165,18 @@ func hostOf(addr string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
 }
 
-func nodesPhrase(g *pb.GangPlacement) string {
+func (a *applier) nodesPhrase(g *pb.GangPlacement) string {
 	names := make([]string, 0, 4)
+	last := ""
 	for _, p := range g.Tasks {
-		if n := len(names); n > 0 && names[n-1] == p.GetNodeId() {
+		if p.GetNodeId() == last {
 			continue
 		}
 		if len(names) == cap(names) {
 			return "on " + strings.Join(names, ", ") + " and others"
 		}
-		names = append(names, p.GetNodeId())
+		last = p.GetNodeId()
+		names = append(names, a.txn.Node(last).GetName())
 	}
 	return "on " + strings.Join(names, ", ")
 }

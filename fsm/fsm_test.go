@@ -219,3 +219,30 @@ func TestTextIsBounded(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestHalfDoneCommandIsUndone: a command that meets a defect after it has written leaves no
+// trace. The state is one that no log makes: a job that waits while its attempt is live.
+func TestHalfDoneCommandIsUndone(t *testing.T) {
+	r := state.NewRestorer()
+	for _, rec := range []*pb.SnapshotRecord{
+		{Record: &pb.SnapshotRecord_Job{Job: &pb.Job{Id: "a-1", Spec: &pb.JobSpec{Name: "a"}, State: pb.JobState_JOB_STATE_PENDING, Epoch: 1}}},
+		{Record: &pb.SnapshotRecord_Attempt{Attempt: &pb.Attempt{JobId: "a-1", Epoch: 1, State: pb.AttemptState_ATTEMPT_STATE_LIVE, WorldSize: 1}}},
+		{Record: &pb.SnapshotRecord_Task{Task: &pb.Task{Id: "a-1.e1.r0", JobId: "a-1", Epoch: 1, NodeId: "n-a", State: pb.TaskState_TASK_STATE_RUNNING}}},
+		{Record: &pb.SnapshotRecord_Node{Node: &pb.Node{Id: "n-a", Name: "a", State: pb.NodeState_NODE_STATE_READY}}},
+	} {
+		if err := r.Add(rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := New()
+	f.Restore(r.Finish(1, 1))
+	before := f.State()
+	results := f.Apply(2, &pb.Entry{TimeMs: 2, Commands: []*pb.Command{
+		commands["report"](nil, parseWords("report n-a SUCCEEDED a-1.e1.r0"))}})
+	if got := results[0].Fault.GetMessage(); got != "job a-1 cannot go from pending to succeeded" {
+		t.Errorf("the fault says %q", got)
+	}
+	if f.State().Hash() != before.Hash() || f.State().Task("a-1.e1.r0").State != pb.TaskState_TASK_STATE_RUNNING {
+		t.Error("the command was left half done")
+	}
+}
