@@ -165,7 +165,8 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 	if _, err := readJSON(filepath.Join(a.home.dir, serversFile), &book.saved); err != nil {
 		cfg.Log.Warn("the servers' addresses could not be read; going on with those of --join", "error", err)
 	}
-	p.sessions = &sessions{clusterID: a.home.id.ClusterID, dial: p.dial, book: book, supervisor: sup, outbox: box, node: p.node, log: cfg.Log}
+	p.sessions = &sessions{clusterID: a.home.id.ClusterID, dial: p.dial, book: book, supervisor: sup, outbox: box, node: p.node,
+		silence: silenceMin, log: cfg.Log}
 	p.server = grpc.NewServer(transport.ServerOptions()...)
 	pb.RegisterAgentServiceServer(p.server, newAgentService(s))
 	if cfg.Gossip {

@@ -9,16 +9,21 @@ import (
 	pb "llmos/proto/llmos/v1"
 )
 
-// reportsPerMessage bounds the reports that travel together.
-const reportsPerMessage = 512
+// Bounds of what travels: more than that waits here, where a newer report of a task takes
+// the place of its older one.
+const (
+	reportsPerMessage = 512
+	unackedMax        = 64 // messages
+)
 
 // outbox holds what the servers are to be told. A report is kept until the server has
 // acknowledged it or a newer one of the same task has taken its place; it is sent again
-// over every new session. Its size is bounded by the number of tasks. Safe for concurrent
+// over every new session, in which the sequence begins at 1 again. Its size is bounded by the number of tasks. Safe for concurrent
 // use.
 type outbox struct {
 	mu       sync.Mutex
-	seq      uint64                    // of the newest message
+	seq      uint64                    // of the session's newest message
+	acked    uint64                    // of the session's newest acknowledged one; at most seq
 	pending  map[string]*pb.TaskReport // task ID -> newest, unacknowledged
 	sentAs   map[string]uint64         // task ID -> seq under which the pending report was sent; absent: unsent
 	progress map[string]*pb.Progress   // changed since it was last sent
@@ -66,10 +71,14 @@ func (o *outbox) takeProgress() []*pb.Progress {
 	return out
 }
 
-// take gives the next message of unsent reports; nil when there is none.
+// take gives the next message of unsent reports; nil when there is none, or when too many
+// messages wait for their acknowledgement.
 func (o *outbox) take() *pb.Reports {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.seq-o.acked >= unackedMax {
+		return nil
+	}
 	var ids []string
 	for id := range o.pending {
 		if _, sent := o.sentAs[id]; !sent {
@@ -97,24 +106,35 @@ func (o *outbox) take() *pb.Reports {
 func (o *outbox) acknowledge(seq uint64) []*pb.TaskReport {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.acked = max(o.acked, min(seq, o.seq))
 	var done []*pb.TaskReport
 	for id, sent := range o.sentAs {
-		if sent <= seq {
+		if sent <= o.acked {
 			done = append(done, o.pending[id])
 			delete(o.pending, id)
 			delete(o.sentAs, id)
 		}
 	}
+	if len(o.sentAs) < len(o.pending) {
+		o.wake()
+	}
 	return done
 }
 
-// reconnected makes everything unacknowledged unsent again.
+// unacknowledged says how many messages of the session wait for their acknowledgement.
+func (o *outbox) unacknowledged() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.seq - o.acked
+}
+
+// reconnected begins a new session's sequence: everything unacknowledged is unsent again.
 func (o *outbox) reconnected() {
 	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.seq, o.acked = 0, 0
 	clear(o.sentAs)
-	left := len(o.pending)
-	o.mu.Unlock()
-	if left > 0 {
+	if len(o.pending) > 0 {
 		o.wake()
 	}
 }

@@ -41,8 +41,8 @@ func TestOutboxKeepsUntilAcknowledged(t *testing.T) {
 		t.Fatalf("acknowledged %v: an old sequence must not confirm the newer report", done)
 	}
 	o.reconnected()
-	expect("again after a reconnect", "3 a:4")
-	if done := o.acknowledge(3); len(done) != 1 || done[0].GetState() != failed {
+	expect("again after a reconnect, counted from 1", "1 a:4")
+	if done := o.acknowledge(1); len(done) != 1 || done[0].GetState() != failed {
 		t.Fatalf("acknowledged %v", done)
 	}
 	o.reconnected()
@@ -56,6 +56,39 @@ func TestOutboxKeepsUntilAcknowledged(t *testing.T) {
 	<-o.reports
 	if n := len(o.take().GetReports()); n != 1 {
 		t.Fatalf("%d reports in the second message", n)
+	}
+}
+
+func TestOutboxLimitsWhatIsUnacknowledged(t *testing.T) {
+	o := newOutbox()
+	for i := range unackedMax {
+		o.put(reported(fmt.Sprint("t", i), running))
+		if o.take() == nil {
+			t.Fatalf("message %d was held back", i)
+		}
+	}
+	o.put(reported("late", running))
+	if m := o.take(); m != nil {
+		t.Fatalf("%d messages are on their way", unackedMax+1)
+	}
+	select {
+	case <-o.reports:
+	default:
+	}
+	o.acknowledge(1)
+	select {
+	case <-o.reports:
+	default:
+		t.Fatal("an acknowledgement makes room and wakes nobody")
+	}
+	if got := shown(o.take()); got != fmt.Sprintf("%d late:2", unackedMax+1) {
+		t.Fatalf("then %s", got)
+	}
+	// An acknowledgement of what was never sent confirms nothing that comes later.
+	o.acknowledge(1 << 40)
+	o.put(reported("later", running))
+	if o.take() == nil || o.unacknowledged() != 1 {
+		t.Fatal("the sequence has been upset")
 	}
 }
 

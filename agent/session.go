@@ -23,7 +23,10 @@ const (
 	telemetryEvery = 500 * time.Millisecond // between two messages of progress
 	heldMin        = reconnectMax           // a shorter session does not make the next try sooner
 	heartbeatMin   = 20 * time.Millisecond
-	inboundMax     = 16 // messages of the server that wait for the session's loop
+	silenceMin     = 5 * time.Second  // see sessions.silence
+	silenceBeats   = 3                // heartbeats after which a silent server counts as gone
+	ackTimeout     = 15 * time.Second // for a report; the next session repeats it
+	inboundMax     = 16               // messages of the server that wait for the session's loop
 )
 
 // sessions keeps one session with the leader, whatever it takes to find it. Losing it
@@ -35,11 +38,15 @@ type sessions struct {
 	supervisor *supervisor
 	outbox     *outbox
 	node       *nodeBox
+	silence    time.Duration // shorter ones of a server are borne
 	log        *slog.Logger
 }
 
 // errStale ends a session with a server that knows less than this node does.
 var errStale = errors.New("the server is behind what this node has seen")
+
+// errSilent ends a session with a server that does not answer.
+var errSilent = errors.New("the server is silent")
 
 // errClosed says that the server ended the session without a reason.
 var errClosed = errors.New("the server closed it")
@@ -78,7 +85,7 @@ func (s *sessions) round(ctx context.Context) (held bool) {
 		}
 		if welcomed {
 			s.log.Info("session ended; the tasks run on", "server", addr, "error", err)
-			if next := leaderOf(err); next != "" && next != addr || errors.Is(err, errStale) {
+			if next := leaderOf(err); next != "" && next != addr || errors.Is(err, errStale) || errors.Is(err, errSilent) {
 				s.book.setLeader(next)
 			}
 			return time.Since(began) >= heldMin
@@ -114,6 +121,10 @@ type link struct {
 	welcomed  bool
 	full      bool // the whole desired set has come
 	heartbeat *time.Ticker
+	every     time.Duration // between two heartbeats
+	heard     time.Time     // when the server last said something
+	acked     uint64        // sequence it acknowledged last
+	ackedAt   time.Time     // when it did, or when nothing waited for it
 }
 
 // connect opens a session with one server and serves it to its end.
@@ -213,7 +224,7 @@ func (l *link) serve(ctx context.Context, inventory <-chan struct{}, inbound <-c
 				err = l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Telemetry{Telemetry: &pb.Telemetry{Progress: p}}})
 			}
 		case <-l.heartbeat.C:
-			err = l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Heartbeat{Heartbeat: &pb.Heartbeat{TimeMs: time.Now().UnixMilli()}}})
+			err = l.beat(time.Now())
 		case <-inventory:
 			var node *pb.Node
 			node, inventory = l.node.get()
@@ -225,6 +236,24 @@ func (l *link) serve(ctx context.Context, inventory <-chan struct{}, inbound <-c
 	}
 }
 
+// beat sends a heartbeat. A server that has been quiet for a while is asked to repeat its
+// last acknowledgement, so that one that hangs, or that no longer reaches us, is left in
+// seconds and not when TCP gives up.
+func (l *link) beat(now time.Time) error {
+	if l.outbox.unacknowledged() == 0 {
+		l.ackedAt = now
+	}
+	switch quiet := now.Sub(l.heard); {
+	case quiet > max(silenceBeats*l.every, l.silence):
+		return fmt.Errorf("%w for %s", errSilent, quiet.Round(time.Millisecond))
+	case now.Sub(l.ackedAt) > ackTimeout:
+		return fmt.Errorf("%w with reports that are not acknowledged", errSilent)
+	case quiet > l.every:
+		return l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Reports{Reports: &pb.Reports{Seq: l.acked}}})
+	}
+	return l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Heartbeat{Heartbeat: &pb.Heartbeat{TimeMs: now.UnixMilli()}}})
+}
+
 func (l *link) progress() []*pb.Progress {
 	if !l.welcomed {
 		return nil
@@ -234,6 +263,7 @@ func (l *link) progress() []*pb.Progress {
 
 // take acts on one message of the server.
 func (l *link) take(m *pb.ServerMessage) error {
+	l.heard = time.Now()
 	switch m := m.GetMessage().(type) {
 	case *pb.ServerMessage_Welcome:
 		w := m.Welcome
@@ -244,13 +274,17 @@ func (l *link) take(m *pb.ServerMessage) error {
 		l.book.setLeader(l.addr)
 		l.book.learn(w.GetServerAddrs())
 		// A little more often than asked: a late heartbeat must not look like silence.
-		every := time.Duration(w.GetHeartbeatMs()) * time.Millisecond * 2 / 3
-		l.heartbeat.Reset(max(every, heartbeatMin))
+		l.every = max(time.Duration(w.GetHeartbeatMs())*time.Millisecond*2/3, heartbeatMin)
+		l.heartbeat.Reset(l.every)
+		l.ackedAt = l.heard
 		l.log.Info("session open", "leader", w.GetLeaderId(), "addr", l.addr)
 	case *pb.ServerMessage_Desired:
 		return l.desired(m.Desired)
 	case *pb.ServerMessage_Acknowledge:
-		if done := l.outbox.acknowledge(m.Acknowledge.GetSeq()); len(done) > 0 {
+		if seq := m.Acknowledge.GetSeq(); seq > l.acked {
+			l.acked, l.ackedAt = seq, l.heard
+		}
+		if done := l.outbox.acknowledge(l.acked); len(done) > 0 {
 			l.supervisor.post(ackNews{done})
 		}
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -17,6 +19,8 @@ import (
 type scripted struct {
 	pb.UnimplementedSessionServiceServer
 	refuse func() error // not nil: the answer to every session
+	mute   bool         // repeats no acknowledgement, and takes one session alone
+	count  atomic.Int32 // of sessions
 	opened chan *played
 }
 
@@ -33,6 +37,9 @@ func (s *scripted) Connect(stream pb.SessionService_ConnectServer) error {
 	if s.refuse != nil {
 		return s.refuse()
 	}
+	if s.count.Add(1) > 1 && s.mute {
+		return fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "not again")
+	}
 	m, err := stream.Recv()
 	if err != nil {
 		return err
@@ -45,6 +52,10 @@ func (s *scripted) Connect(stream pb.SessionService_ConnectServer) error {
 			m, err := stream.Recv()
 			if err != nil {
 				return
+			}
+			if r := m.GetReports(); r != nil && len(r.GetReports()) == 0 && !s.mute {
+				p.acknowledge(r.GetSeq()) // as a server answers what it has acknowledged before
+				continue
 			}
 			select {
 			case p.in <- m:
@@ -124,13 +135,13 @@ func (p *played) report(t *testing.T, id string, state pb.TaskState) *pb.Reports
 }
 
 // connected runs a rig's session against the addresses.
-func connected(t *testing.T, r *rig, book *addressBook) *sessions {
+func connected(t *testing.T, r *rig, book *addressBook, silence ...time.Duration) *sessions {
 	t.Helper()
 	book.log = quiet
 	if book.save == nil {
 		book.save = func([]string) error { return nil }
 	}
-	s := &sessions{clusterID: "c-1", book: book, supervisor: r.supervisor, outbox: r.outbox, log: quiet,
+	s := &sessions{clusterID: "c-1", silence: append(silence, silenceMin)[0], book: book, supervisor: r.supervisor, outbox: r.outbox, log: quiet,
 		node: newNodeBox(&pb.Node{Id: "n-agenttest", Name: "n1"}),
 		dial: func(addr string) (*grpc.ClientConn, error) {
 			return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -253,4 +264,20 @@ func TestSessionRefusesAnotherCluster(t *testing.T) {
 	if known, _ := r.journal.known(); len(known) != 0 {
 		t.Fatal("an assignment of another cluster was taken")
 	}
+}
+
+// A server that hangs with its connections open is left for another.
+func TestSilentServerIsLeft(t *testing.T) {
+	mute, muteAddr := serveScripted(t)
+	mute.mute = true
+	other, otherAddr := serveScripted(t)
+	r := newRig(t, t.TempDir())
+	book := &addressBook{join: []string{muteAddr, otherAddr}, leader: muteAddr}
+	connected(t, r, book, 300*time.Millisecond)
+	p := opened(t, mute)
+	p.welcome()
+	p.desire(101, true)
+	p = opened(t, other)
+	p.welcome()
+	p.receive(t, "heartbeat", func(m *pb.AgentMessage) bool { return m.GetHeartbeat() != nil })
 }
