@@ -26,8 +26,9 @@ func TestRejoinWithWipedDisk(t *testing.T) {
 		"another address": func(c *cluster.Cluster, _ *cluster.Server) *cluster.Server { return c.AddServer() },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			timing := server.Fast()
-			timing.DeadAfter = time.Second
+			timing.DeadAfter, timing.StableAfter = time.Second, 1500*time.Millisecond
 			c := cluster.Start(t, 3, cluster.WithTiming(timing))
 			id := submit(t, c, job("kept", 1, 1, 0), "r-kept")
 			wiped := followers(c, c.Leader())[0]
@@ -36,12 +37,16 @@ func TestRejoinWithWipedDisk(t *testing.T) {
 			if err := os.RemoveAll(wiped.Config.DataDir); err != nil {
 				t.Fatal(err)
 			}
+			begun := time.Now()
 			newcomer := move(c, wiped)
 			newID := newcomer.ServerID()
 			if newID == oldID {
 				t.Fatalf("the wiped server came back as %s", oldID)
 			}
 			watchReplacement(t, c, oldID, newID)
+			if took := time.Since(begun); took < timing.StableAfter {
+				t.Errorf("the newcomer votes %s after its start; it had to prove itself for %s", took, timing.StableAfter)
+			}
 			if again := submit(t, c, job("kept", 1, 1, 0), "r-kept"); again != id {
 				t.Errorf("the repeated request gave %s, want %s", again, id)
 			}
