@@ -19,7 +19,7 @@ func (a *applier) registerNode(c *pb.RegisterNode) *pb.Fault {
 	}
 	if holder := a.txn.NameHolder(n.Name, n.Id); holder != nil {
 		f := state.Refuse(pb.ErrorKind_ERROR_KIND_CONFLICT,
-			fmt.Sprintf("start the agent with another --name, or forget the other node with llmos nodes remove %s", holder.Id),
+			fmt.Sprintf("start the agent with another --name, or forget the other node with llmos nodes rm %s", holder.Id),
 			"the name %s is taken by node %s", n.Name, holder.Id)
 		f.Field = "name"
 		return f
