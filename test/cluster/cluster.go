@@ -17,6 +17,7 @@ import (
 
 	"llmos/fsm/state"
 	"llmos/proto/client"
+	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
 	"llmos/server"
 	"llmos/transport"
@@ -193,14 +194,19 @@ func (c *Cluster) Context() context.Context {
 	return ctx
 }
 
-// Token makes a join token.
+// Token makes a join token. One that was made without our knowing it does no harm.
 func (c *Cluster) Token(role pb.MemberRole) string {
 	c.t.Helper()
-	resp, err := c.Client().CreateJoinToken(c.Context(), &pb.CreateJoinTokenRequest{Role: role})
-	if err != nil {
-		c.t.Fatalf("make a join token: %v", err)
-	}
-	return resp.Token
+	token := ""
+	Wait(c.t, "a join token", func() bool {
+		resp, err := c.Client().CreateJoinToken(c.Context(), &pb.CreateJoinTokenRequest{Role: role})
+		if err != nil && fault.Kind(err) != pb.ErrorKind_ERROR_KIND_UNKNOWN {
+			c.t.Fatalf("make a join token: %v", err)
+		}
+		token = resp.GetToken()
+		return err == nil
+	})
+	return token
 }
 
 // Leader waits until a running server that is not cut off leads, and gives it.

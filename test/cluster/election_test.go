@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"llmos/server"
 	"llmos/test/cluster"
 )
 
@@ -40,9 +39,8 @@ func TestElection(t *testing.T) {
 // force an election.
 func TestReturningServerDeposesNobody(t *testing.T) {
 	t.Parallel()
-	calm := server.Fast() // so that a busy machine elects nobody by accident
-	calm.HeartbeatTimeout, calm.ElectionTimeout, calm.LeaderLease = time.Second, time.Second, time.Second
-	c := cluster.Start(t, 3, cluster.WithTiming(calm))
+	timing := steady()
+	c := cluster.Start(t, 3, cluster.WithTiming(timing))
 	away := followers(c, c.Leader())[0]
 	term := termOf(away)
 	c.Network.Cut(away.Config.Listen)
@@ -50,7 +48,7 @@ func TestReturningServerDeposesNobody(t *testing.T) {
 		id, _, _ := away.Leader()
 		return id == ""
 	})
-	<-time.After(3 * calm.ElectionTimeout) // the time itself is the point: room for candidacies
+	<-time.After(3 * timing.ElectionTimeout) // the time itself is the point: room for candidacies
 	id := submit(t, c, job("meanwhile", 1, 1, 0), "")
 	if now := termOf(away); now > term {
 		t.Errorf("the server that was cut off raised its term from %d to %d", term, now)

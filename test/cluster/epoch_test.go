@@ -13,7 +13,7 @@ import (
 // this: each task that it reports as ended gives up what it held, and not a moment sooner.
 func TestStaleEpochIsRefused(t *testing.T) {
 	t.Parallel()
-	c := cluster.Start(t, 3)
+	c := cluster.Start(t, 3, cluster.WithTiming(steady()))
 	one := c.Agent("one", 4, 2)
 	first := one.Connect()
 	gang := job("gang", 2, 1, 1)

@@ -11,7 +11,7 @@ import (
 // TestAnyServerTakesAnyRequest makes every kind of request of a follower, one try each.
 func TestAnyServerTakesAnyRequest(t *testing.T) {
 	t.Parallel()
-	c := cluster.Start(t, 3)
+	c := cluster.Start(t, 3, cluster.WithTiming(steady()))
 	agent := c.Agent("node", 4, 0).Connect()
 	leader := c.Leader()
 	follower := followers(c, leader)[0]

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"llmos/server"
 	"llmos/test/cluster"
 )
 
@@ -13,7 +12,7 @@ import (
 // ended, the ledger, the node and the keys are what they were, to the bit.
 func TestRestart(t *testing.T) {
 	t.Parallel()
-	timing := server.Fast()
+	timing := steady()
 	timing.SilentAfter = time.Hour // the agent's silence must not change the state in between
 	c := cluster.Start(t, 3, cluster.WithTiming(timing))
 	agent := c.Agent("rack1", 4, 2).Connect()

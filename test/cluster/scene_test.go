@@ -2,10 +2,12 @@ package cluster_test
 
 import (
 	"testing"
+	"time"
 
 	"llmos/fsm/state"
 	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
+	"llmos/server"
 	"llmos/test/cluster"
 )
 
@@ -22,6 +24,14 @@ const (
 	unavailable = pb.ErrorKind_ERROR_KIND_UNAVAILABLE
 	conflict    = pb.ErrorKind_ERROR_KIND_CONFLICT
 )
+
+// steady is for conversations that a change of leader would interrupt: a busy machine must
+// not make one by accident.
+func steady() server.Timing {
+	t := server.Fast()
+	t.HeartbeatTimeout, t.ElectionTimeout, t.LeaderLease = time.Second, time.Second, time.Second
+	return t
+}
 
 // job is a spec of count tasks with so much each.
 func job(name string, count int32, cpus int64, gpus int32) *pb.JobSpec {

@@ -14,7 +14,7 @@ import (
 // would have failed, waits with a reason and runs when a GPU is free; nothing leaks.
 func TestSeedExample(t *testing.T) {
 	t.Parallel()
-	c := cluster.Start(t, 3)
+	c := cluster.Start(t, 3, cluster.WithTiming(steady()))
 	agent := c.Agent("node", 4, 2).Connect()
 	one := submit(t, c, job("one", 1, 2, 1), "")
 	two := submit(t, c, job("two", 1, 1, 1), "")

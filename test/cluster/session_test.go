@@ -13,7 +13,7 @@ import (
 // reason, and orders go to the second alone.
 func TestOneSessionForEachNode(t *testing.T) {
 	t.Parallel()
-	c := cluster.Start(t, 1)
+	c := cluster.Start(t, 1, cluster.WithTiming(steady()))
 	agent := c.Agent("node", 4, 0)
 	older := agent.Connect()
 	newer := agent.Connect()
@@ -42,7 +42,7 @@ func TestOneSessionForEachNode(t *testing.T) {
 // TestFollowersKeepNoSessions sends an agent to each follower: it is told who leads.
 func TestFollowersKeepNoSessions(t *testing.T) {
 	t.Parallel()
-	c := cluster.Start(t, 3)
+	c := cluster.Start(t, 3, cluster.WithTiming(steady()))
 	agent := c.Agent("node", 4, 0)
 	leader := c.Leader()
 	for _, s := range followers(c, leader) {
@@ -59,7 +59,7 @@ func TestFollowersKeepNoSessions(t *testing.T) {
 // only when the agent, which kept it, sends it again.
 func TestReportsAreAcknowledgedAfterCommit(t *testing.T) {
 	t.Parallel()
-	c := cluster.Start(t, 3)
+	c := cluster.Start(t, 3, cluster.WithTiming(steady()))
 	agent := c.Agent("node", 4, 0)
 	session := agent.Connect()
 	id := submit(t, c, job("one", 1, 1, 0), "")
@@ -93,7 +93,7 @@ func TestReportsAreAcknowledgedAfterCommit(t *testing.T) {
 // leader and nothing about the task has changed.
 func TestTasksSurviveTheLeader(t *testing.T) {
 	t.Parallel()
-	c := cluster.Start(t, 3)
+	c := cluster.Start(t, 3, cluster.WithTiming(steady()))
 	agent := c.Agent("node", 4, 2)
 	session := agent.Connect()
 	id := submit(t, c, job("long", 2, 1, 1), "")
