@@ -224,7 +224,7 @@ func (x *Hello) GetClusterId() string {
 }
 
 // Reports carries observed transitions. The server acknowledges seq once they are
-// committed; until then the agent keeps and repeats them.
+// committed; until then the agent keeps and repeats them. seq starts at 1 in each session.
 type Reports struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
