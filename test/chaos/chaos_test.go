@@ -44,7 +44,7 @@ func TestShortRun(t *testing.T) {
 // TestTooLittle: a run that saw too little must not pass for a good one.
 func TestTooLittle(t *testing.T) {
 	full := func() *report {
-		r := &report{AckedOps: 500, LeaderChanges: 5, TasksStarted: 1, Faults: map[string]int{}}
+		r := &report{AckedOps: 500, LeaderChanges: 5, TasksStarted: 1, TasksReplaced: 9, Faults: map[string]int{}}
 		for _, k := range faultKinds(true) {
 			r.Faults[k.name] = 10
 		}
@@ -57,6 +57,7 @@ func TestTooLittle(t *testing.T) {
 		"acknowledged":   func(r *report) { r.AckedOps = 499 },
 		"leader changes": func(r *report) { r.LeaderChanges = 4 },
 		"isolate_leader": func(r *report) { r.Faults["isolate_leader"] = 9 },
+		"lost nodes":     func(r *report) { r.TasksReplaced = 8 },
 		"saw nothing":    func(r *report) { r.TasksStarted = 0 },
 	} {
 		r := full()

@@ -15,6 +15,7 @@ import (
 type faultKind struct {
 	name  string
 	wires bool // needs a network that can be cut
+	long  bool // lasts long enough, at times, for the tasks of the node to be declared lost
 	brk   func(b *breaker) (mend func() error, err error)
 }
 
@@ -34,9 +35,9 @@ var allFaults = []faultKind{
 	{name: "kill_server", brk: func(b *breaker) (func() error, error) { return b.kill(b.anyServer()) }},
 	{name: "pause_server", brk: func(b *breaker) (func() error, error) { return b.pause(b.anyServer()) }},
 	{name: "restart_server", brk: func(b *breaker) (func() error, error) { return b.restart(b.anyServer()) }},
-	{name: "kill_agent", brk: func(b *breaker) (func() error, error) { return b.kill(b.anyAgent()) }},
-	{name: "pause_agent", brk: func(b *breaker) (func() error, error) { return b.pause(b.anyAgent()) }},
-	{name: "lose_host", brk: func(b *breaker) (func() error, error) { return b.loseHost(b.anyAgent()) }},
+	{name: "kill_agent", long: true, brk: func(b *breaker) (func() error, error) { return b.kill(b.anyAgent()) }},
+	{name: "pause_agent", long: true, brk: func(b *breaker) (func() error, error) { return b.pause(b.anyAgent()) }},
+	{name: "lose_host", long: true, brk: func(b *breaker) (func() error, error) { return b.loseHost(b.anyAgent()) }},
 	{name: "isolate_leader", wires: true, brk: func(b *breaker) (func() error, error) { return b.isolate(b.leader()) }},
 	{name: "one_way_partition", wires: true, brk: func(b *breaker) (func() error, error) { return b.oneWay() }},
 }
@@ -44,6 +45,7 @@ var allFaults = []faultKind{
 const (
 	brokenMin = 300 * time.Millisecond
 	brokenMax = 1800 * time.Millisecond
+	longMax   = 7 * time.Second // more than lostAfterMS
 	restMin   = 200 * time.Millisecond
 	restMax   = 900 * time.Millisecond
 )
@@ -73,7 +75,11 @@ func (b *breaker) run(ctx context.Context) {
 			continue
 		}
 		b.counts[kind.name]++
-		wait(ctx, b.between(brokenMin, brokenMax))
+		longest := brokenMax
+		if kind.long {
+			longest = longMax
+		}
+		wait(ctx, b.between(brokenMin, longest))
 		if err := mend(); err != nil {
 			fmt.Printf("chaos: mend %s: %v\n", kind.name, err)
 		}

@@ -64,6 +64,9 @@ func (j *judge) all(ctx context.Context, r *report) []string {
 	}
 	out = append(out, j.submits(jobs)...)
 	out = append(out, j.tasks(jobs, lines, r)...)
+	if err := j.replaced(ctx, jobs, r); err != nil {
+		out = append(out, "read the jobs' events: "+err.Error())
+	}
 	out = append(out, j.ledger(ctx)...)
 	out = append(out, j.hashes(ctx)...)
 	out = append(out, j.orphans(ctx)...)
@@ -86,6 +89,27 @@ func (j *judge) jobs(ctx context.Context) (map[string]*pb.JobView, error) {
 			return out, nil
 		}
 	}
+}
+
+// replaced counts the jobs that were started again, and the tasks that were given up as lost
+// with their node: a run without any has not tried what matters most.
+func (j *judge) replaced(ctx context.Context, jobs map[string]*pb.JobView, r *report) error {
+	for id, view := range jobs {
+		if view.Job.Epoch < 2 {
+			continue
+		}
+		r.JobsRestarted++
+		whole, err := j.client.GetJob(ctx, &pb.GetJobRequest{JobId: id})
+		if err != nil {
+			return err
+		}
+		for _, event := range whole.Events {
+			if event.Kind == "task.lost" {
+				r.TasksReplaced++
+			}
+		}
+	}
+	return nil
 }
 
 // submits: an acknowledged submit is there once; an unknown one at most once; nothing else is.

@@ -120,7 +120,9 @@ type report struct {
 	LeaderChanges int            `json:"leader_changes"`
 	Faults        map[string]int `json:"faults"`
 	Jobs          int            `json:"jobs"`
+	JobsRestarted int            `json:"jobs_restarted"`
 	TasksStarted  int            `json:"tasks_started"`
+	TasksReplaced int            `json:"tasks_replaced"`
 	Settled       float64        `json:"settled_s"`
 	Violations    []string       `json:"violations"`
 }
@@ -188,6 +190,9 @@ func tooLittle(r *report, minutes float64, isolated bool) []string {
 		if r.Faults[kind.name] < least(10) {
 			out = append(out, fmt.Sprintf("only %d faults of kind %s, want %d", r.Faults[kind.name], kind.name, least(10)))
 		}
+	}
+	if want := int(9 * share); r.TasksReplaced < want { // none in the shortest runs: a node is not lost at once
+		out = append(out, fmt.Sprintf("only %d tasks of lost nodes were replaced, want %d", r.TasksReplaced, want))
 	}
 	if r.TasksStarted == 0 {
 		out = append(out, "no task wrote that it started: the checks saw nothing")

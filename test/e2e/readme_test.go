@@ -184,6 +184,9 @@ func TestReadmeThreeHosts(t *testing.T) {
 		for _, line := range b.lines {
 			verb := strings.Fields(line)[1]
 			s.env = append(append([]string{}, base...), "LLMOS_DATA_DIR="+filepath.Join(shared, b.host, verb))
+			if b.host == "laptop" { // somebody else's, with no credentials yet
+				s.env = append(s.env, "HOME="+filepath.Join(shared, "laptop"))
+			}
 			local := addresses.Replace(strings.Replace(line, "llmos ", bin+"/llmos ", 1))
 			local = strings.ReplaceAll(local, "/srv/shared", shared)
 			for name, token := range tokens {
