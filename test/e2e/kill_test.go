@@ -30,7 +30,7 @@ func trainArgs(root string) []string {
 
 // result is what charlm writes at its end.
 type result struct {
-	Loss        float64 `json:"loss"`
+	Loss        float64 `json:"held_out_loss"` // a function of the final parameters alone
 	Steps       int     `json:"steps"`
 	ResumedFrom int     `json:"resumed_from"`
 	Epoch       uint64  `json:"epoch"`
@@ -114,7 +114,7 @@ func TestTrainingSurvives(t *testing.T) {
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			ctx, c := start(t, 3, 3, "2xH100-80GB")
-			at := 0.1 + 0.6*rand.Float64() // share of the steps: any time is as good as another
+			at := 0.1 + 0.5*rand.Float64() // share of the steps: any time is as good as another
 			t.Logf("breaking at %.2f of the steps", at)
 			view := train(ctx, t, c, at, tc.brk)
 			if view.Job.State != pb.JobState_JOB_STATE_SUCCEEDED {
