@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
 	"llmos/server"
+	"llmos/test/rig"
 	"llmos/transport"
 )
 
@@ -115,12 +115,11 @@ func (c *Cluster) AddServer() *Server {
 // freeAddr picks a loopback port that stays the same when the server starts again.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := rig.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 // Start starts a stopped server.

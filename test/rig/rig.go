@@ -6,7 +6,6 @@ package rig
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -158,7 +157,7 @@ func (c *Cluster) process(kind string, i int) (*Process, error) {
 	port := 7300
 	if c.Host == nil {
 		var err error
-		if port, err = freePort(); err != nil {
+		if port, err = FreePort(); err != nil {
 			return nil, err
 		}
 	}
@@ -168,36 +167,6 @@ func (c *Cluster) process(kind string, i int) (*Process, error) {
 	p.argv = append(append([]string{}, prefix...), c.LLMOS(), kind, "--data-dir", p.DataDir, "--listen", addr)
 	return p, nil
 }
-
-// freePort finds a port that is free for TCP and UDP below the range from which the kernel
-// takes the ports of outgoing connections, so that a restart finds it free again.
-func freePort() (int, error) {
-	portMu.Lock()
-	defer portMu.Unlock()
-	for range 2000 {
-		nextPort++
-		if nextPort > 19900 {
-			nextPort = 11000
-		}
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", nextPort))
-		if err != nil {
-			continue
-		}
-		u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", nextPort))
-		l.Close()
-		if err != nil {
-			continue
-		}
-		u.Close()
-		return nextPort, nil
-	}
-	return 0, errors.New("no free port between 11000 and 19900")
-}
-
-var (
-	portMu   sync.Mutex
-	nextPort = 11000 + os.Getpid()%8000
-)
 
 // ServerAddrs joins the servers' addresses by commas.
 func (c *Cluster) ServerAddrs() string {
