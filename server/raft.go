@@ -28,12 +28,14 @@ const (
 	raftIOTimeout      = 10 * time.Second // of one Raft RPC; snapshots get more by their size
 	notifyQueueMax     = 64               // leadership changes that wait for the drain
 	raftShutdownWait   = 5 * time.Second
+	verifyPause        = time.Millisecond // before a quorum is asked again
 )
 
 // consensus is the Raft library behind the few words the rest of the server uses. Only
 // this file, raft_wire.go, raft_fsm.go and the stores know the library.
 type consensus struct {
 	raft   *raft.Raft
+	live   atomic.Pointer[raft.Raft] // raft, once it is made
 	fsm    *fsmAdapter
 	logs   *logStore
 	bolt   *raftboltdb.BoltStore
@@ -57,8 +59,8 @@ type consensusConfig struct {
 	log       *slog.Logger
 	advertise string
 	listener  net.Listener
-	dial      func(ctx context.Context, addr string) (net.Conn, error)
-	locate    func(id string) (addr string, ok bool) // newest known address of a server
+	dial      func(ctx context.Context, addr, id string) (net.Conn, error) // to that server alone
+	locate    func(id string) (addr string, ok bool)                       // newest known address of a server
 	fatal     func(error)
 	bootstrap bool // begin a cluster of this server alone when there is no Raft state yet
 }
@@ -90,7 +92,7 @@ func openConsensus(c consensusConfig, machine *fsm.FSM) (n *consensus, err error
 		return nil, err
 	}
 	n.logs, n.bolt = logs, bolt
-	n.trans = newWire(c, logger)
+	n.trans = newWire(c, logger, n.leads)
 	if err := n.start(c, logger, stable, snaps); err != nil {
 		n.trans.Close()
 		bolt.Close()
@@ -123,7 +125,14 @@ func (n *consensus) start(c consensusConfig, logger hclog.Logger, stable *stable
 	if err != nil {
 		return corruptFault(c.dataDir, "the Raft state", err)
 	}
+	n.live.Store(n.raft)
 	return nil
+}
+
+// leads says whether this server leads in the term; Raft's own goroutines ask it too.
+func (n *consensus) leads(term uint64) bool {
+	r := n.live.Load()
+	return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term
 }
 
 func raftConfig(c consensusConfig, logger hclog.Logger, notify chan<- bool) *raft.Config {
@@ -191,8 +200,40 @@ func classify(err error) error {
 // Barrier waits until this leader has applied everything of earlier terms.
 func (n *consensus) Barrier(timeout time.Duration) error { return n.raft.Barrier(timeout).Error() }
 
-// Verify asks a quorum whether this server still leads.
-func (n *consensus) Verify() error { return n.raft.VerifyLeader().Error() }
+// Verify asks a quorum whether this server still leads, and counts only answers to what
+// was asked after the call. The library also counts answers that were on their way before:
+// a process that was stopped for a while wakes up with such answers in its sockets, when
+// the others may long have another leader.
+func (n *consensus) Verify() error {
+	for begun := time.Now(); ; {
+		if err := n.raft.VerifyLeader().Error(); err != nil {
+			return err
+		}
+		members, _, err := n.Members()
+		if err != nil {
+			return err
+		}
+		if n.confirmed(members, begun) {
+			return nil
+		}
+		time.Sleep(verifyPause)
+	}
+}
+
+// confirmed says whether a majority of the voters answered a heartbeat sent since begun.
+func (n *consensus) confirmed(members []member, begun time.Time) bool {
+	voters, yes := 0, 0
+	for _, m := range members {
+		if !m.Voter {
+			continue
+		}
+		voters++
+		if m.ID == n.id || n.trans.reach.since(m.ID, begun) {
+			yes++
+		}
+	}
+	return yes > voters/2
+}
 
 // Term gives the current Raft term.
 func (n *consensus) Term() uint64 { return n.raft.CurrentTerm() }
@@ -272,6 +313,7 @@ func (n *consensus) Close() error {
 	}
 	done := make(chan error, 1)
 	future := n.raft.Shutdown()
+	n.trans.sever()
 	go func() { done <- future.Error() }()
 	if n.poison.check() != nil {
 		n.trans.Close()

@@ -7,6 +7,7 @@ import (
 	"log"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,8 @@ import (
 // RequestPreVote among them, are kept.
 type wire struct {
 	*raft.NetworkTransport
+	stream *streamLayer
+	reach  *reach
 }
 
 // SetHeartbeatHandler ignores the handler, as raft.Transport allows; see wire.
@@ -32,43 +35,111 @@ var (
 	_ raft.WithClose   = (*wire)(nil)
 )
 
-func newWire(c consensusConfig, logger hclog.Logger) *wire {
-	return &wire{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		ServerAddressProvider: locator(c.locate),
+func newWire(c consensusConfig, logger hclog.Logger, leads func(term uint64) bool) *wire {
+	stream := &streamLayer{Listener: c.listener, advertise: c.advertise, dial: c.dial, open: map[*raftConn]struct{}{}}
+	matters := func(id string, term uint64) bool {
+		_, known := c.locate(id)
+		return known && leads(term)
+	}
+	return &wire{stream: stream, reach: newReach(matters), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		ServerAddressProvider: locator{self: c.id, addr: c.advertise, locate: c.locate},
 		Logger:                logger,
-		Stream:                &streamLayer{Listener: c.listener, advertise: c.advertise, dial: c.dial},
+		Stream:                stream,
 		MaxPool:               raftConnectionsMax,
 		Timeout:               raftIOTimeout,
 	})}
 }
 
+// sever ends every call to another server, now and later: one that waits for a server
+// which does not answer would otherwise hold Raft's end up for raftIOTimeout.
+func (w *wire) sever() {
+	w.reach.stop()
+	w.stream.sever()
+}
+
 // locator gives Raft the newest address of a server, which may be newer than the one in
 // the configuration: a majority that moved could not commit its new addresses otherwise.
-type locator func(id string) (string, bool)
-
-// ServerAddr gives the address of a server.
-func (l locator) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
-	if addr, ok := l(string(id)); ok {
-		return raft.ServerAddress(addr), nil
-	}
-	return "", fmt.Errorf("server %s has not been seen by gossip", id)
+// The address names the server too, for streamLayer.Dial.
+type locator struct {
+	self, addr string
+	locate     func(id string) (string, bool)
 }
+
+// ServerAddr gives ID@host:port of another server, and host:port of this one, which Raft
+// asks for only to tell it to others.
+func (l locator) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	if string(id) == l.self {
+		return raft.ServerAddress(l.addr), nil
+	}
+	if addr, ok := l.locate(string(id)); ok {
+		return raft.ServerAddress(string(id) + memberMark + addr), nil
+	}
+	return "", fmt.Errorf("no address of server %s is known", id)
+}
+
+// memberMark stands between ID and address; neither holds it.
+const memberMark = "@"
 
 // streamLayer makes and accepts Raft's connections: mutual TLS, role server at both ends.
 type streamLayer struct {
 	net.Listener
 	advertise string
-	dial      func(ctx context.Context, addr string) (net.Conn, error)
+	dial      func(ctx context.Context, addr, id string) (net.Conn, error)
+
+	mu      sync.Mutex
+	severed bool
+	open    map[*raftConn]struct{} // dialled from here
 }
 
 // Addr gives the address that the other servers use.
 func (s *streamLayer) Addr() net.Addr { return advertised(s.advertise) }
 
-// Dial connects to another server's port.
-func (s *streamLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+// Dial connects to ID@host:port, and to no other server than that: an address may have
+// gone to another one, whose answers Raft would count as the first one's as well, and so
+// take two votes or two copies of an entry where there is one.
+func (s *streamLayer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	id, addr, ok := strings.Cut(string(to), memberMark)
+	if !ok {
+		return nil, fmt.Errorf("no server is known at %s", to)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return s.dial(ctx, string(addr))
+	conn, err := s.dial(ctx, addr, id)
+	if err != nil {
+		return nil, err
+	}
+	c := &raftConn{Conn: conn, stream: s}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.severed {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	s.open[c] = struct{}{}
+	return c, nil
+}
+
+func (s *streamLayer) sever() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.severed = true
+	for c := range s.open {
+		_ = c.SetDeadline(time.Unix(1, 0)) // Raft closes it; a Close here would wait for TLS
+	}
+}
+
+// raftConn is a dialled connection that can be severed.
+type raftConn struct {
+	net.Conn
+	stream *streamLayer
+}
+
+// Close closes the connection.
+func (c *raftConn) Close() error {
+	c.stream.mu.Lock()
+	delete(c.stream.open, c)
+	c.stream.mu.Unlock()
+	return c.Conn.Close()
 }
 
 type advertised string

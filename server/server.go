@@ -111,14 +111,15 @@ func (s *Server) openRaft(context.Context) (err error) {
 	s.raft, err = openConsensus(consensusConfig{
 		id: s.home.id.MemberID, dataDir: s.cfg.DataDir, timing: s.cfg.Timing, log: s.log,
 		advertise: s.addr, listener: s.port.Listener(transport.ProtoRaft),
-		dial: func(ctx context.Context, addr string) (net.Conn, error) {
-			return transport.Dial(ctx, addr, transport.ProtoRaft, s.home.creds, pb.MemberRole_MEMBER_ROLE_SERVER)
+		dial: func(ctx context.Context, addr, id string) (net.Conn, error) {
+			return transport.DialMember(ctx, addr, transport.ProtoRaft, s.home.creds, pb.MemberRole_MEMBER_ROLE_SERVER, id)
 		},
 		locate: s.members.Dial, fatal: s.fatal, bootstrap: s.cfg.Bootstrap,
 	}, s.fsm)
 	if err != nil {
 		return err
 	}
+	s.members.learn()
 	s.proposer = newProposer(s.raft, s.ServerID(), time.Now, s.notLeader)
 	s.reads = &reader{raft: s.raft, fsm: s.fsm, notLeader: s.notLeader}
 	return nil

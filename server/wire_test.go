@@ -21,10 +21,10 @@ func TestHeartbeatsHaveNoFastPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWire(consensusConfig{listener: l, advertise: l.Addr().String(),
-		dial: func(ctx context.Context, addr string) (net.Conn, error) {
+		dial: func(ctx context.Context, addr, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		},
-		locate: func(string) (string, bool) { return "", false }}, hclog.NewNullLogger())
+		locate: func(string) (string, bool) { return l.Addr().String(), true }}, hclog.NewNullLogger(), func(uint64) bool { return true })
 	defer w.Close()
 	var asRaftSeesIt raft.Transport = w
 	asRaftSeesIt.SetHeartbeatHandler(func(raft.RPC) { t.Error("the fast path was taken") })
