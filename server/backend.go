@@ -43,6 +43,11 @@ func (s *Server) awaitTenure(ctx context.Context) error {
 		if s.tenure.Load() != nil {
 			return nil
 		}
+		select {
+		case <-s.stopping:
+			return stoppingFault()
+		default:
+		}
 		if !pause(ctx, readyPoll) {
 			return fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "server %s has just become the leader and is not ready", s.ServerID()).
 				Hint("nothing was done; try again in a moment")
@@ -91,6 +96,9 @@ func (s *Server) Explain(jobID string) (reason, remedy string, details []string)
 
 // Progress gives what the job's tasks last said to this server as the leader.
 func (s *Server) Progress(jobID string) []*pb.Progress { return s.progress.Of(s.fsm.State(), jobID) }
+
+// Stopping gives a channel that is closed when Close begins to end calls.
+func (s *Server) Stopping() <-chan struct{} { return s.stopping }
 
 // ServerID names this server.
 func (s *Server) ServerID() string { return s.home.id.MemberID }

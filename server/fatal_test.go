@@ -16,6 +16,7 @@ import (
 	"llmos/fsm"
 	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
+	"llmos/transport"
 )
 
 // alone starts a server of its own cluster that leads.
@@ -199,4 +200,42 @@ func TestCloseIsFinal(t *testing.T) {
 		t.Error("a closed server took a write")
 	}
 	begin(t, s.cfg) // the directory and the port are free again
+}
+
+// TestCloseEndsWaits closes a server at which a call waits for a leader: the call is told
+// why it ends, which it would not be if it were cut off at the end of drainWait.
+func TestCloseEndsWaits(t *testing.T) {
+	s := alone(t)
+	s.raft.notify <- false
+	waitFor(t, func() bool { return s.tenure.Load() == nil })
+	admin := transport.Identity{ClusterID: s.ClusterID(), Role: pb.MemberRole_MEMBER_ROLE_USER, MemberID: "admin"}
+	creds, err := issueNew(s.home.ca, admin, nil, time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := transport.NewClient(s.Addr(), creds, pb.MemberRole_MEMBER_ROLE_SERVER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := pb.NewClusterServiceClient(conn).GetStatus(context.Background(), &pb.GetStatusRequest{Local: true}); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 2)
+	go func() {
+		_, err := pb.NewClusterServiceClient(conn).ListNodes(context.Background(), &pb.ListNodesRequest{})
+		ended <- err
+	}()
+	go func() {
+		_, err := s.Propose(context.Background(), job("late"))
+		ended <- err
+	}()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if err := <-ended; fault.Kind(err) != pb.ErrorKind_ERROR_KIND_UNAVAILABLE {
+			t.Errorf("a call that waited: %v", err)
+		}
+	}
 }

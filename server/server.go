@@ -47,10 +47,11 @@ type Server struct {
 	tenure atomic.Pointer[tenure] // nil unless this server leads and is ready to
 	ready  chan struct{}
 
-	cancel  context.CancelFunc // ends the background work
-	work    sync.WaitGroup
-	closing sync.Once
-	closed  error
+	cancel   context.CancelFunc // ends the background work
+	work     sync.WaitGroup
+	closing  sync.Once
+	stopping chan struct{} // closed once leadership is handed over and calls are to end
+	closed   error
 
 	fatalOnce sync.Once
 	fatalErr  error
@@ -67,7 +68,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, fsm: fsm.New(), progress: newProgressTable(),
-		ready: make(chan struct{}), fatalCh: make(chan struct{}), cancel: func() {}}
+		ready: make(chan struct{}), stopping: make(chan struct{}), fatalCh: make(chan struct{}), cancel: func() {}}
 	for _, step := range []func(context.Context) error{s.openHome, s.openPort, s.openRaft, s.openGossip, s.serve} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, s.Close())
@@ -244,6 +245,7 @@ func (s *Server) close() error {
 	if s.raft != nil && !failed {
 		s.handOver()
 	}
+	close(s.stopping)
 	s.cancel()
 	var errs []error
 	if s.members != nil && s.members.gossip != nil && !failed {

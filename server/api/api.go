@@ -49,6 +49,9 @@ type Backend interface {
 	// who answers, Raft's view, the state's hash and what the check of its invariants
 	// found. Never nil; the caller may change it. With local it asks nobody else.
 	ClusterStatus(ctx context.Context, local bool) *pb.ClusterStatus
+	// Stopping gives a channel that is closed when this server begins to stop: calls that
+	// wait end then, and calls that are being carried out go on for a moment.
+	Stopping() <-chan struct{}
 	// ServerID names this server.
 	ServerID() string
 	// ClusterID names the cluster.

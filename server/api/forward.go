@@ -47,6 +47,9 @@ func (g *gate) atLeader(ctx context.Context, c call, write bool, p place) error 
 		case <-patience.C:
 			again.Stop()
 			return outOfPatience(err)
+		case <-g.b.Stopping():
+			again.Stop()
+			return stopping()
 		case <-ctx.Done():
 			again.Stop()
 			return fault.From(ctx.Err())
@@ -70,20 +73,24 @@ func (g *gate) tryLeader(ctx context.Context, c call, write bool, p place) (sent
 	if err != nil {
 		return false, fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "reach the leader %s: %w", id, err)
 	}
-	ctx, cancel := g.whileLeads(ctx, id)
+	ctx, cancel := g.whileLeads(ctx, id, write)
 	defer cancel(nil)
 	sent, err = p.there(ctx, conn)
-	if err != nil && errors.Is(context.Cause(ctx), errDeposed) {
-		err = status.Errorf(codes.Unavailable, "%s: %v", id, errDeposed)
+	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, errDeposed) || errors.Is(cause, errStopping)) {
+		err = status.Errorf(codes.Unavailable, "%s: %v", id, cause)
 	}
 	return sent, fault.Crossed(err, write)
 }
 
-var errDeposed = errors.New("the cluster has another leader now")
+var (
+	errDeposed  = errors.New("the cluster has another leader now")
+	errStopping = errors.New("the server that asked it is stopping")
+)
 
 // whileLeads ends the context when this server comes to know another leader than id: a
 // leader that was cut off or stopped would otherwise be waited for until the caller's end.
-func (g *gate) whileLeads(ctx context.Context, id string) (context.Context, context.CancelCauseFunc) {
+// A read also ends when this server stops; a write has a moment to learn its outcome.
+func (g *gate) whileLeads(ctx context.Context, id string, write bool) (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var look *time.Timer
 	armed := make(chan struct{})
@@ -91,6 +98,8 @@ func (g *gate) whileLeads(ctx context.Context, id string) (context.Context, cont
 		<-armed
 		if now, _, _ := g.b.Leader(); now != "" && now != id {
 			cancel(errDeposed)
+		} else if !write && isStopping(g.b) {
+			cancel(errStopping)
 		} else if ctx.Err() == nil {
 			look.Reset(deposedCheck)
 		}
@@ -128,6 +137,20 @@ func outOfPatience(last error) error {
 		Hint("more than half of the servers must be up and reach each other")
 	f.Fault.LeaderAddr = fault.From(last).Fault.LeaderAddr
 	return f
+}
+
+// stopping is what a call is told that waited when this server began to stop.
+func stopping() error {
+	return fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "this server is stopping").Hint("nothing was done; try another server")
+}
+
+func isStopping(b Backend) bool {
+	select {
+	case <-b.Stopping():
+		return true
+	default:
+		return false
+	}
 }
 
 // protoTypes are the messages of one method.

@@ -203,7 +203,7 @@ func (r *logRead) nextAttempt(ctx context.Context, epoch uint64) (uint64, error)
 	}
 }
 
-// watchLeader cuts the stream when another server leads; see stillLeader.
+// watchLeader cuts the stream when another server leads (see stillLeader) or this one stops.
 func (r *logRead) watchLeader(ctx context.Context) {
 	look := time.NewTicker(leaderCheck)
 	defer look.Stop()
@@ -214,6 +214,9 @@ func (r *logRead) watchLeader(ctx context.Context) {
 				r.cancel(err)
 				return
 			}
+		case <-r.b.Stopping():
+			r.cancel(stopping())
+			return
 		case <-ctx.Done():
 			return
 		}

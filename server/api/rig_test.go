@@ -58,6 +58,7 @@ type backend struct {
 	thinks string
 	panics bool
 	hang   chan<- struct{} // when set, reads are told to it and never answered
+	stop   chan struct{}   // closed when it begins to stop
 }
 
 func newRig(t *testing.T) *rig {
@@ -97,7 +98,7 @@ func (r *rig) credentials(role pb.MemberRole, id string) *transport.Credentials 
 // server starts one; the first to start leads.
 func (r *rig) server(id string) *backend {
 	r.t.Helper()
-	b := &backend{r: r, id: id, creds: r.credentials(roleServer, id)}
+	b := &backend{r: r, id: id, stop: make(chan struct{}), creds: r.credentials(roleServer, id)}
 	port, err := transport.Listen("127.0.0.1:0", b.creds, r.log)
 	if err != nil {
 		r.t.Fatal(err)
@@ -293,10 +294,12 @@ func (b *backend) IssueCertificate(csr []byte, id transport.Identity, hosts []st
 	return b.r.ca.Issue(csr, id, hosts, time.Hour, time.Now())
 }
 
-func (b *backend) Stale() *state.State      { return b.r.f.State() }
-func (b *backend) Changed() <-chan struct{} { return b.r.f.Changed() }
-func (b *backend) ServerID() string         { return b.id }
-func (b *backend) ClusterID() string        { return testCluster }
+func (b *backend) Stale() *state.State       { return b.r.f.State() }
+func (b *backend) Changed() <-chan struct{}  { return b.r.f.Changed() }
+func (b *backend) Stopping() <-chan struct{} { return b.stop }
+
+func (b *backend) ServerID() string  { return b.id }
+func (b *backend) ClusterID() string { return testCluster }
 func (b *backend) Now() time.Time {
 	b.r.mu.Lock()
 	defer b.r.mu.Unlock()

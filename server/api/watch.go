@@ -81,6 +81,8 @@ func (w *watcher) await(ctx context.Context, changed <-chan struct{}, look, lead
 			if w.pending() && w.telemetryChanged() {
 				return nil
 			}
+		case <-w.s.b.Stopping():
+			return stopping()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
