@@ -102,7 +102,7 @@ func (h *home) bootstrap(cfg Config) (err error) {
 		return err
 	}
 	cfg.Log.Info("a new cluster is made", "cluster", h.id.ClusterID, "server", h.id.MemberID, "dir", h.dir)
-	return h.save()
+	return h.save(firstAlone)
 }
 
 // issueNew makes a key and a certificate for it.
@@ -151,7 +151,7 @@ func (h *home) join(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("read the authority that the cluster sent: %w", err)
 	}
 	cfg.Log.Info("joined the cluster", "cluster", h.id.ClusterID, "server", h.id.MemberID)
-	return h.save()
+	return h.save(firstJoined)
 }
 
 // clientConfig is the content of client.json.

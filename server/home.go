@@ -22,7 +22,8 @@ import (
 )
 
 // The files of a server's data directory; identity.json is written last, so a directory
-// that has one is complete.
+// that has one is complete but for Raft's state. That is made at the first start, and
+// until then there is firstFile: a directory with neither has lost its log and its vote.
 const (
 	identityFile   = "identity.json"
 	joiningFile    = "joining.json" // the identity of a join that has not ended yet
@@ -31,6 +32,9 @@ const (
 	gossipKeyFile  = "gossip.key"  // 32 bytes in hex
 	caKeyFile      = "ca.key"      // PEM
 	taskSecretFile = "task.secret" // 32 bytes in hex
+	firstFile      = "first.start" // how the Raft state begins: firstAlone or firstJoined
+	firstAlone     = "bootstrap"
+	firstJoined    = "join"
 	secretBytes    = 32
 	homeFileMax    = 64 << 10 // bytes of any of these files
 )
@@ -87,6 +91,14 @@ func homeFault(dir string, err error) error {
 	return diskFault(dir, "preparing the directory", err)
 }
 
+// unreadable says why a file of a complete directory cannot be read.
+func unreadable(dir, name string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return homeFault(dir, err)
+	}
+	return corruptFault(dir, name, err)
+}
+
 // readIdentity reads identity.json; nil when the directory has none. A directory with
 // other content than ours is refused.
 func readIdentity(dir string) (*homeIdentity, error) {
@@ -119,6 +131,9 @@ func readIdentity(dir string) (*homeIdentity, error) {
 func (h *home) load() (err error) {
 	folder := filepath.Join(h.dir, tlsFolder)
 	if h.creds, err = transport.LoadCredentials(folder); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return corruptFault(h.dir, tlsFolder, err)
+		}
 		return fmt.Errorf("read the certificate of data directory %s: %w", h.dir, err)
 	}
 	want := transport.Identity{ClusterID: h.id.ClusterID, Role: pb.MemberRole_MEMBER_ROLE_SERVER, MemberID: h.id.MemberID}
@@ -128,7 +143,7 @@ func (h *home) load() (err error) {
 	}
 	key, err := readBounded(filepath.Join(h.dir, caKeyFile))
 	if err != nil {
-		return homeFault(h.dir, err)
+		return unreadable(h.dir, caKeyFile, err)
 	}
 	block, _ := pem.Decode(key)
 	if block == nil {
@@ -144,8 +159,8 @@ func (h *home) load() (err error) {
 	return err
 }
 
-// save writes a new directory; identity.json last.
-func (h *home) save() error {
+// save writes a new directory, whose Raft state begins as first says; identity.json last.
+func (h *home) save(first string) error {
 	keyDER, err := h.ca.KeyDER()
 	if err != nil {
 		return fmt.Errorf("encode the authority's key: %w", err)
@@ -164,6 +179,7 @@ func (h *home) save() error {
 		{caKeyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})},
 		{gossipKeyFile, []byte(hex.EncodeToString(h.gossipKey) + "\n")},
 		{taskSecretFile, []byte(hex.EncodeToString(h.taskSecret) + "\n")},
+		{firstFile, []byte(first + "\n")},
 		{identityFile, append(id, '\n')},
 	} {
 		if err := transport.WriteFileAtomic(filepath.Join(h.dir, f.name), f.data, 0o600); err != nil {
@@ -171,6 +187,33 @@ func (h *home) save() error {
 		}
 	}
 	if err := os.Remove(filepath.Join(h.dir, joiningFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return homeFault(h.dir, err)
+	}
+	return nil
+}
+
+// first says how the Raft state of a directory begins; empty when it has begun.
+func (h *home) first() (string, error) {
+	text, err := readBounded(filepath.Join(h.dir, firstFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", homeFault(h.dir, err)
+	}
+	first := strings.TrimSpace(string(text))
+	if first != firstAlone && first != firstJoined {
+		return "", corruptFault(h.dir, firstFile, fmt.Errorf("it says %.20q", first))
+	}
+	return first, nil
+}
+
+// begun notes that the Raft state is made and durable.
+func (h *home) begun() error {
+	if err := os.Remove(filepath.Join(h.dir, firstFile)); err != nil {
+		return homeFault(h.dir, err)
+	}
+	if err := syncFolder(h.dir); err != nil {
 		return homeFault(h.dir, err)
 	}
 	return nil
@@ -185,7 +228,7 @@ func (h *home) Close() error { return h.lock.Unlock() }
 func readSecret(dir, name string) ([]byte, error) {
 	text, err := readBounded(filepath.Join(dir, name))
 	if err != nil {
-		return nil, homeFault(dir, err)
+		return nil, unreadable(dir, name, err)
 	}
 	secret, err := hex.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(secret) != secretBytes {

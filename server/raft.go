@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -62,13 +63,17 @@ type consensusConfig struct {
 	dial      func(ctx context.Context, addr, id string) (net.Conn, error) // to that server alone
 	locate    func(id string) (addr string, ok bool)                       // newest known address of a server
 	fatal     func(error)
-	bootstrap bool // begin a cluster of this server alone when there is no Raft state yet
+	first     string       // how the Raft state begins; empty when it has begun. See home.first
+	begun     func() error // notes that it has
 }
 
 // openConsensus opens the stores, checks them and starts Raft. Damage is told in one
 // sentence with a hint; the library's panics over damaged stores do not get out.
 func openConsensus(c consensusConfig, machine *fsm.FSM) (n *consensus, err error) {
 	dir := filepath.Join(c.dataDir, "raft")
+	if err := hasBegun(c, dir); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, diskFault(c.dataDir, "making the Raft folder", err)
 	}
@@ -101,6 +106,22 @@ func openConsensus(c consensusConfig, machine *fsm.FSM) (n *consensus, err error
 	return n, nil
 }
 
+// hasBegun checks that the Raft state of a member is there, and clears away what a first
+// start has left that was cut off: Raft has not run on it, so nobody has heard of it.
+func hasBegun(c consensusConfig, dir string) error {
+	if c.first != "" {
+		if err := os.RemoveAll(dir); err != nil {
+			return diskFault(c.dataDir, "clearing the Raft folder", err)
+		}
+		return nil
+	}
+	_, err := os.Stat(filepath.Join(dir, raftFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return corruptFault(c.dataDir, "the Raft state", fmt.Errorf("%s of a server that has run is missing", raftFile))
+	}
+	return nil
+}
+
 // start makes the Raft instance, on a goroutine whose panics are caught.
 func (n *consensus) start(c consensusConfig, logger hclog.Logger, stable *stableStore, snaps raft.SnapshotStore) (err error) {
 	defer func() {
@@ -109,16 +130,18 @@ func (n *consensus) start(c consensusConfig, logger hclog.Logger, stable *stable
 		}
 	}()
 	conf := raftConfig(c, logger, n.notify)
-	if c.bootstrap {
-		has, err := raft.HasExistingState(n.logs, stable, snaps)
-		if err != nil {
-			return corruptFault(c.dataDir, "the Raft state", err)
+	if c.first == firstAlone {
+		first := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: raft.ServerAddress(c.advertise)}}}
+		if err := raft.BootstrapCluster(conf, n.logs, stable, snaps, n.trans, first); err != nil {
+			return fmt.Errorf("write the first Raft configuration: %w", err)
 		}
-		if !has {
-			first := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: raft.ServerAddress(c.advertise)}}}
-			if err := raft.BootstrapCluster(conf, n.logs, stable, snaps, n.trans, first); err != nil {
-				return fmt.Errorf("write the first Raft configuration: %w", err)
-			}
+	}
+	if c.first != "" {
+		if err := errors.Join(syncFolder(filepath.Join(c.dataDir, "raft")), syncFolder(c.dataDir)); err != nil {
+			return diskFault(c.dataDir, "syncing the Raft folder", err)
+		}
+		if err := c.begun(); err != nil {
+			return err
 		}
 	}
 	n.raft, err = raft.NewRaft(conf, n.fsm, n.logs, stable, snaps, n.trans)

@@ -109,13 +109,17 @@ func (s *Server) openPort(context.Context) (err error) {
 // is empty until openGossip.
 func (s *Server) openRaft(context.Context) (err error) {
 	s.members = &membership{server: s, addrs: map[string]string{}, configured: map[string]string{}, health: map[string]*watched{}}
+	first, err := s.home.first()
+	if err != nil {
+		return err
+	}
 	s.raft, err = openConsensus(consensusConfig{
 		id: s.home.id.MemberID, dataDir: s.cfg.DataDir, timing: s.cfg.Timing, log: s.log,
 		advertise: s.addr, listener: s.port.Listener(transport.ProtoRaft),
 		dial: func(ctx context.Context, addr, id string) (net.Conn, error) {
 			return transport.DialMember(ctx, addr, transport.ProtoRaft, s.home.creds, pb.MemberRole_MEMBER_ROLE_SERVER, id)
 		},
-		locate: s.members.Dial, fatal: s.fatal, bootstrap: s.cfg.Bootstrap,
+		locate: s.members.Dial, fatal: s.fatal, first: first, begun: s.home.begun,
 	}, s.fsm)
 	if err != nil {
 		return err
