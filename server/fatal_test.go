@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"llmos/fsm"
 	"llmos/proto/fault"
@@ -237,5 +238,45 @@ func TestCloseEndsWaits(t *testing.T) {
 		if err := <-ended; fault.Kind(err) != pb.ErrorKind_ERROR_KIND_UNAVAILABLE {
 			t.Errorf("a call that waited: %v", err)
 		}
+	}
+}
+
+// TestStuckWorkDoesNotKeepTheProcess has background work wait for a Raft that has been
+// parked by a failed write: the server must end with its sentence all the same.
+func TestStuckWorkDoesNotKeepTheProcess(t *testing.T) {
+	s := alone(t)
+	never := make(chan struct{})
+	defer close(never)
+	s.start(func() { <-never })
+	if err := s.raft.bolt.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err := s.Propose(ctx, job("after")); err == nil {
+		t.Error("a write was taken without a disk")
+	}
+	if err := ended(t, s); !strings.Contains(err.Error(), s.cfg.DataDir) {
+		t.Errorf("told as %q", err)
+	}
+}
+
+// TestClockThatRanAhead leaves the cluster's time a year in the future.
+func TestClockThatRanAhead(t *testing.T) {
+	s := alone(t)
+	data, err := proto.Marshal(&pb.Entry{TimeMs: time.Now().AddDate(1, 0, 0).UnixMilli(), Commands: []*pb.Command{job("ahead")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.raft.Apply(data).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	_, record, err := s.NewJoinToken(pb.MemberRole_MEMBER_ROLE_AGENT, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, err := s.Propose(context.Background(), &pb.Command{Op: &pb.Command_CreateToken{CreateToken: &pb.CreateToken{Token: record}}})
+	if err != nil || results[0].Fault != nil {
+		t.Fatalf("no token can be made any more: %v, %v", results, err)
 	}
 }

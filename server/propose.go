@@ -28,6 +28,7 @@ const (
 type applier interface {
 	Apply(data []byte) pendingApply
 	IsLeader() bool
+	Term() uint64
 }
 
 // proposer gathers the commands of many callers into few log entries: while entries are
@@ -60,6 +61,7 @@ const (
 type proposal struct {
 	commands []*pb.Command
 	bytes    int
+	term     uint64 // in which it was queued
 	state    atomic.Int32
 	done     func([]*pb.Result, error) // called once unless abandoned; must not block
 }
@@ -114,7 +116,7 @@ func (p *proposer) Propose(ctx context.Context, commands ...*pb.Command) ([]*pb.
 // goroutine. An error says that they were not queued and done will not be called. Order
 // of Enqueue calls of one goroutine is order in the log.
 func (p *proposer) Enqueue(commands []*pb.Command, done func([]*pb.Result, error)) (*proposal, error) {
-	pr := &proposal{commands: commands, done: done}
+	pr := &proposal{commands: commands, done: done, term: p.raft.Term()}
 	for _, c := range commands {
 		if c.GetOp() == nil {
 			return nil, fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "a command without an operation was proposed")
@@ -178,16 +180,20 @@ func (p *proposer) batch() {
 }
 
 // gather claims proposals, beginning with first, until the entry is full or none waits.
-// rest is one that did not fit.
+// rest is one that did not fit. What was queued in an earlier term is refused: it was
+// decided on a state that another leader may have left behind since.
 func (p *proposer) gather(first *proposal) (taken []*proposal, rest *proposal) {
-	commands, bytes := 0, 0
+	commands, bytes, term := 0, 0, p.raft.Term()
 	for pr := first; pr != nil; {
 		full := commands > 0 && (commands+len(pr.commands) > entryCommandsMax || bytes+pr.bytes > entryBytesMax)
 		if full {
 			return taken, pr
 		}
 		p.bytes.Add(-int64(pr.bytes))
-		if pr.state.CompareAndSwap(proposalWaiting, proposalClaimed) {
+		claimed := pr.state.CompareAndSwap(proposalWaiting, proposalClaimed)
+		if claimed && pr.term != term {
+			pr.done(nil, p.notLeader())
+		} else if claimed {
 			taken = append(taken, pr)
 			commands, bytes = commands+len(pr.commands), bytes+pr.bytes
 		}

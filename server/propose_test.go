@@ -20,6 +20,7 @@ import (
 // script is a Raft that answers as it is told.
 type script struct {
 	leader  atomic.Bool
+	term    atomic.Uint64
 	index   atomic.Uint64
 	mu      sync.Mutex
 	entries []*pb.Entry
@@ -34,6 +35,8 @@ type scripted struct {
 }
 
 func (s *script) IsLeader() bool { return s.leader.Load() }
+
+func (s *script) Term() uint64 { return s.term.Load() }
 
 func (s *script) Apply(data []byte) pendingApply {
 	e := &pb.Entry{}
@@ -251,5 +254,36 @@ func waitFor(t *testing.T, condition func() bool) {
 		case <-deadline:
 			t.Fatal("waited too long")
 		}
+	}
+}
+
+// TestQueueDoesNotOutliveTheTerm keeps a proposal waiting while another leadership comes
+// and goes. What was decided before it must not be proposed after it.
+func TestQueueDoesNotOutliveTheTerm(t *testing.T) {
+	s, p := newScript(t)
+	s.hold = make(chan struct{})
+	first := make(chan error, entriesInFlightMax)
+	for i := range entriesInFlightMax {
+		if _, err := p.Enqueue([]*pb.Command{stop("a")}, func(_ []*pb.Result, err error) { first <- err }); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, func() bool { return s.index.Load() == uint64(i+1) })
+	}
+	late := make(chan error, 1)
+	if _, err := p.Enqueue([]*pb.Command{stop("b")}, func(_ []*pb.Result, err error) { late <- err }); err != nil {
+		t.Fatal(err)
+	}
+	s.term.Add(2) // lost, another's, and won again
+	close(s.hold)
+	for range entriesInFlightMax {
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := <-late; fault.Kind(err) != pb.ErrorKind_ERROR_KIND_NOT_LEADER {
+		t.Errorf("a command of an earlier term: %v", err)
+	}
+	if _, err := p.Propose(context.Background(), stop("c")); err != nil {
+		t.Errorf("a command of this term: %v", err)
 	}
 }

@@ -266,10 +266,12 @@ func (s *Server) close() error {
 			s.grpc.Stop()
 		}
 	}
+	clean := true // Raft has ended; else some outcomes may never come
 	if s.raft != nil {
 		s.proposer.Stop()
-		errs = append(errs, s.raft.Close())
-		if s.raft.poison.check() == nil { // else its outcomes may never come
+		err := s.raft.Close()
+		errs = append(errs, err)
+		if clean = err == nil && s.raft.poison.check() == nil; clean {
 			s.proposer.Wait()
 		}
 	}
@@ -282,11 +284,28 @@ func (s *Server) close() error {
 	if s.port != nil {
 		errs = append(errs, s.port.Close())
 	}
-	s.work.Wait()
+	s.awaitWork(clean)
 	if s.home != nil {
 		errs = append(errs, s.home.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// awaitWork waits for the background work: to its end when Raft has ended cleanly, and
+// otherwise for a moment, because some of it may wait for Raft for good and the process
+// must end all the same.
+func (s *Server) awaitWork(clean bool) {
+	ended := make(chan struct{})
+	go func() { s.work.Wait(); close(ended) }()
+	if clean {
+		<-ended
+		return
+	}
+	select {
+	case <-ended:
+	case <-time.After(drainWait):
+		s.log.Warn("some background work did not end")
+	}
 }
 
 func (s *Server) failed() bool {
