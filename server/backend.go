@@ -123,7 +123,14 @@ func (s *Server) IssueCertificate(csr []byte, id transport.Identity, hosts []str
 
 // NewJoinToken makes a join token: the text that is shown once, and its record.
 func (s *Server) NewJoinToken(role pb.MemberRole, ttl time.Duration) (string, *pb.JoinToken, error) {
-	token, record, err := s.home.ca.NewToken(role, ttl, time.Now())
+	// The cluster's time never goes back. After a clock that ran ahead it is later than
+	// this one's, and a token by this one's would have expired before it was made.
+	now := time.Now()
+	if cluster := time.UnixMilli(s.fsm.State().TimeMS()); cluster.After(now) {
+		s.log.Warn("the cluster's time is ahead of this server's clock", "ahead", cluster.Sub(now))
+		now = cluster
+	}
+	token, record, err := s.home.ca.NewToken(role, ttl, now)
 	if err != nil {
 		return "", nil, err
 	}

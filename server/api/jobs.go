@@ -40,14 +40,15 @@ func (s *cluster) SubmitJob(ctx context.Context, req *pb.SubmitJobRequest) (*pb.
 	if err := checkName("request_id", req.GetRequestId(), requestIDMax); err != nil {
 		return nil, err
 	}
-	key := req.GetRequestId()
-	if key == "" {
-		key = s.b.NewID()
-	} else if done := s.b.Stale().Request(key); done == nil {
-		// A repeated request gets its job's ID even when the nodes have gone meanwhile.
-		if err := feasible(s.b.Stale(), req.GetSpec()); err != nil {
+	key, st := req.GetRequestId(), s.b.Stale()
+	// A repeated request gets its job's ID even when the nodes have gone meanwhile.
+	if key == "" || st.Request(key) == nil {
+		if err := feasible(st, req.GetSpec()); err != nil {
 			return nil, err
 		}
+	}
+	if key == "" {
+		key = s.b.NewID()
 	}
 	res, err := s.propose(ctx, &pb.Command{Op: &pb.Command_SubmitJob{SubmitJob: &pb.SubmitJob{
 		RequestId: key, Spec: req.GetSpec(), User: userOf(ctx),

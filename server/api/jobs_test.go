@@ -60,6 +60,8 @@ func TestSubmitRefuses(t *testing.T) {
 			t.Errorf("%s: %q does not say %q", c.name, fault.From(err).Error(), c.words)
 		}
 	}
+	_, err := api.SubmitJob(testContext(t), &pb.SubmitJobRequest{Spec: ask("x", 16)})
+	wantKind(t, "16 GPUs without a request ID", err, kindNoCapacity)
 	if n := len(slices.Collect(r.f.State().Jobs())); n != 1 {
 		t.Errorf("%d jobs in the state, want the one that was accepted", n)
 	}

@@ -130,9 +130,15 @@ func (s *join) mayTake(ctx context.Context, req *pb.JoinRequest, id transport.Id
 		}
 	}
 	tok := st.Token(req.GetTokenId())
-	return tok != nil && tok.UsedBy == id.MemberID && tok.Role == id.Role &&
+	if tok == nil {
+		return false, nil
+	}
+	// The time of use is the cluster's, which a clock that ran ahead may have left far in
+	// the future: only a use that is near by this clock, before or after it, is this join's.
+	age := s.b.Now().Sub(time.UnixMilli(tok.UsedMs)).Abs()
+	return tok.UsedBy == id.MemberID && tok.Role == id.Role &&
 		subtle.ConstantTimeCompare(tok.SecretSha256, sum[:]) == 1 &&
-		s.b.Now().UnixMilli() < tok.UsedMs+joinRepeat.Milliseconds(), nil
+		age < joinRepeat, nil
 }
 
 // Renew issues a new certificate for the caller's own identity, on whichever server is
