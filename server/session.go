@@ -39,6 +39,25 @@ type session struct {
 	once sync.Once
 	cut  chan struct{} // closed to end the session
 	why  error         // set before cut is closed
+
+	before  *session   // the one it replaced; nil: none
+	posting sync.Mutex // held while an event is handed on
+	retired bool
+}
+
+// retire ends the handing on of a replaced session's events: what its agent said before
+// must not come to the controller behind the hello of the newer one.
+func (s *session) retire() {
+	s.posting.Lock()
+	defer s.posting.Unlock()
+	s.retired = true
+}
+
+// post hands an event on; false when the session or the leadership has ended.
+func (s *session) post(ctx context.Context, t *tenure, ev controller.Event) bool {
+	s.posting.Lock()
+	defer s.posting.Unlock()
+	return !s.retired && t.post(ctx, ev)
 }
 
 func newHub() *hub { return &hub{sessions: map[string]*session{}} }
@@ -55,7 +74,7 @@ func (h *hub) open(node string) (*session, error) {
 		old.end(fault.New(pb.ErrorKind_ERROR_KIND_CONFLICT, "a newer session of node %s has taken over", node))
 	}
 	h.next++
-	s := &session{node: node, number: h.next, out: make(chan *pb.ServerMessage, sessionSendMax), cut: make(chan struct{})}
+	s := &session{node: node, number: h.next, before: old, out: make(chan *pb.ServerMessage, sessionSendMax), cut: make(chan struct{})}
 	h.sessions[node] = s
 	return s, nil
 }
@@ -130,6 +149,10 @@ func (ss *sessionService) Connect(stream agentStream) error {
 		return err
 	}
 	defer t.hub.close(s)
+	if s.before != nil {
+		s.before.retire()
+		s.before = nil
+	}
 	if !t.post(stream.Context(), controller.SessionOpened{NodeID: s.node, Session: s.number, Hello: hello}) {
 		return ss.server.notLeader()
 	}
@@ -244,7 +267,7 @@ func (ss *sessionService) receive(stream agentStream, t *tenure, s *session) err
 		case m.GetHello() != nil:
 			return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "a second hello came in one session")
 		}
-		if !t.post(ctx, ev) {
+		if !s.post(ctx, t, ev) {
 			return ss.server.notLeader()
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
+	"llmos/server/controller"
 	"llmos/transport"
 )
 
@@ -50,6 +51,26 @@ func TestHubReplacesAndCuts(t *testing.T) {
 		t.Fatal("an agent that does not read was not cut")
 	}
 	h.send("n-2", 1, &pb.ServerMessage{}) // nobody there
+}
+
+// TestReplacedSessionIsSilent has the older of two sessions with news still to hand on.
+func TestReplacedSessionIsSilent(t *testing.T) {
+	s := alone(t)
+	old, err := s.tenure.Load().hub.open("n-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream := connect(t, s, agentOf(t, s, "n-1"))
+	if err := stream.Send(hello(s.ClusterID(), "n-1")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil { // the newer session's welcome
+		t.Fatal(err)
+	}
+	late := controller.InventoryChanged{NodeID: "n-1", Node: &pb.Node{Id: "n-1"}}
+	if old.post(context.Background(), s.tenure.Load(), late) {
+		t.Error("a replaced session handed on an inventory")
+	}
 }
 
 // agentOf makes an agent's credentials as joining does.
