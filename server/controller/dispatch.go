@@ -218,7 +218,7 @@ func (c *Controller) assignment(s *session, t *pb.Task) *pb.Assignment {
 	}
 	a := &pb.Assignment{Task: t, Allocation: c.st.Allocation(t.Id), Attempt: c.st.Attempt(t.JobId, t.Epoch)}
 	if j := c.st.Job(t.JobId); j != nil {
-		a.JobName = j.GetSpec().GetName()
+		a.JobName = state.JobName(j.GetSpec())
 		for _, r := range j.GetSpec().GetRoles() {
 			if r.Name == t.Role {
 				a.Role = r
