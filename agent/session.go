@@ -217,12 +217,13 @@ func (l *link) serve(ctx context.Context, inventory <-chan struct{}, inbound <-c
 			}
 		case <-reports:
 			if r := l.outbox.take(); r != nil {
-				err = l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Reports{Reports: r}})
+				// What a task said last goes out before the word that it has ended.
+				if err = l.tell(); err == nil {
+					err = l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Reports{Reports: r}})
+				}
 			}
 		case <-telemetry.C:
-			if p := l.progress(); len(p) > 0 {
-				err = l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Telemetry{Telemetry: &pb.Telemetry{Progress: p}}})
-			}
+			err = l.tell()
 		case <-l.heartbeat.C:
 			err = l.beat(time.Now())
 		case <-inventory:
@@ -254,11 +255,16 @@ func (l *link) beat(now time.Time) error {
 	return l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Heartbeat{Heartbeat: &pb.Heartbeat{TimeMs: now.UnixMilli()}}})
 }
 
-func (l *link) progress() []*pb.Progress {
+// tell sends the progress that has changed, once the server has welcomed this node.
+func (l *link) tell() error {
 	if !l.welcomed {
 		return nil
 	}
-	return l.outbox.takeProgress()
+	p := l.outbox.takeProgress()
+	if len(p) == 0 {
+		return nil
+	}
+	return l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Telemetry{Telemetry: &pb.Telemetry{Progress: p}}})
 }
 
 // take acts on one message of the server.

@@ -178,6 +178,15 @@ func TestSessionRunsATaskAndRepeatsUntilAcknowledged(t *testing.T) {
 	p.desire(101, true)
 	p.receive(t, "heartbeat", func(m *pb.AgentMessage) bool { return m.GetHeartbeat() != nil })
 	p.desire(102, false, shellTask(first, "echo '@llmos step=3 steps=9 loss=0.5'; read x < /dev/null; exit 5"))
+	// What the task said last comes before the word that it has ended.
+	p.receive(t, "progress", func(m *pb.AgentMessage) bool {
+		for _, x := range m.GetTelemetry().GetProgress() {
+			if x.GetTaskId() == first && x.GetStep() == 3 && x.GetSteps() == 9 && x.GetValues()["loss"] == 0.5 {
+				return true
+			}
+		}
+		return false
+	})
 	p.report(t, first, failed) // not acknowledged
 	p.end <- fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "going down")
 	p = opened(t, server)
@@ -188,14 +197,6 @@ func TestSessionRunsATaskAndRepeatsUntilAcknowledged(t *testing.T) {
 	p.desire(103, true, shellTask(first, ""))
 	again := p.report(t, first, failed)
 	p.acknowledge(again.GetSeq())
-	p.receive(t, "progress", func(m *pb.AgentMessage) bool {
-		for _, x := range m.GetTelemetry().GetProgress() {
-			if x.GetTaskId() == first && x.GetStep() == 3 && x.GetSteps() == 9 && x.GetValues()["loss"] == 0.5 {
-				return true
-			}
-		}
-		return false
-	})
 	p.out <- &pb.ServerMessage{Message: &pb.ServerMessage_Desired{Desired: &pb.Desired{Index: 104, Forget: []string{first}}}}
 	eventually(t, "forgotten", func() bool { return len(r.supervisor.list()) == 0 })
 	s.node.update(func(n *pb.Node) { n.CpuMilli = 7000 })

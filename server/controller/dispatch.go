@@ -3,9 +3,10 @@ package controller
 import (
 	"slices"
 
-	pb "llmos/proto/llmos/v1"
-
 	"google.golang.org/protobuf/proto"
+
+	"llmos/fsm/state"
+	pb "llmos/proto/llmos/v1"
 )
 
 // session is a connected agent. It opens in steps: the node is registered and what the
