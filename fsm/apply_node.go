@@ -155,11 +155,15 @@ func (a *applier) removeNode(c *pb.RemoveNode) *pb.Fault {
 	}
 	tasks := a.txn.NodeTasks(n.Id)
 	for _, task := range tasks {
-		if state.TaskLive(task.State) {
+		if state.TaskLive(task.State) { // said first: it holds for silent nodes too
 			return state.Refuse(pb.ErrorKind_ERROR_KIND_CONFLICT,
 				fmt.Sprintf("stop the job with llmos stop %s, or wait until its tasks are lost", task.JobId),
 				"node %s runs task %s", n.Name, task.Id)
 		}
+	}
+	if n.State == pb.NodeState_NODE_STATE_READY { // its agent would go on, and be nobody
+		return state.Refuse(pb.ErrorKind_ERROR_KIND_CONFLICT, "stop its agent first, and wait until the node is silent",
+			"node %s is connected", n.Name)
 	}
 	for _, task := range tasks {
 		a.txn.Release(task)

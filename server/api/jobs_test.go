@@ -205,6 +205,9 @@ func TestNodesAndStatus(t *testing.T) {
 	if hash := r.f.State().Hash(); string(s.StateHash) != string(hash[:]) || s.StateIndex != r.f.State().Index() {
 		t.Error("the state's hash or index is wrong")
 	}
+	_, err = api.RemoveNode(testContext(t), &pb.RemoveNodeRequest{NodeId: "b"})
+	wantKind(t, "a node that is connected", err, pb.ErrorKind_ERROR_KIND_CONFLICT)
+	r.must(&pb.Command{Op: &pb.Command_SetNodeState{SetNodeState: &pb.SetNodeState{NodeId: "n-000000000002", State: pb.NodeState_NODE_STATE_SILENT}}})
 	if _, err := api.RemoveNode(testContext(t), &pb.RemoveNodeRequest{NodeId: "b"}); err != nil {
 		t.Error(err)
 	}

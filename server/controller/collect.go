@@ -13,6 +13,7 @@ import (
 type housekeeping struct {
 	lane       lane
 	collectAt  time.Duration
+	collected  time.Duration // when Collect was proposed last
 	verifiedAt time.Duration
 	verified   uint64 // index of the last hash sent
 	quiet      uint64 // index up to which only housekeeping has written since it last looked
@@ -38,7 +39,13 @@ func (c *Controller) keepHouse() {
 	}
 	if due {
 		h.collectAt = c.now + c.cfg.CollectEvery
-		if before, old := c.oldJobs(); old || verify {
+		before, old := c.oldJobs()
+		if old > collectLimit { // go on as soon as this one is done
+			h.collectAt = c.now
+		}
+		overdue := index > h.quiet && c.now-h.collected >= c.cfg.VerifyEvery
+		if old > 0 || verify || overdue {
+			h.collected = c.now
 			commands = append(commands, &pb.Command{Op: &pb.Command_Collect{Collect: c.collect(before)}})
 		}
 	}
@@ -48,22 +55,22 @@ func (c *Controller) keepHouse() {
 }
 
 // oldJobs gives the time before which finished jobs may be forgotten, by age and by
-// number, and whether there are any. Keys and tokens do not show in the state one by one;
-// they are forgotten along with jobs and hashes.
-func (c *Controller) oldJobs() (beforeMS int64, any bool) {
+// number, and how many that are. Keys and tokens do not show in the state one by one;
+// they are forgotten along with jobs and hashes, and once every VerifyEvery on a busy log.
+func (c *Controller) oldJobs() (beforeMS int64, old int) {
 	before := c.wallMS() - c.cfg.RetainJobs.Milliseconds()
 	var finished []int64
 	for j := range c.st.Jobs() {
 		if j.FinishedMs > 0 {
 			finished = append(finished, j.FinishedMs)
-			any = any || j.FinishedMs < before
 		}
 	}
+	slices.Sort(finished)
 	if excess := len(finished) - c.cfg.RetainJobsMax; excess > 0 {
-		slices.Sort(finished)
-		return max(before, finished[excess-1]+1), true
+		before = max(before, finished[excess-1]+1)
 	}
-	return before, any
+	old, _ = slices.BinarySearch(finished, before)
+	return before, old
 }
 
 func (c *Controller) collect(beforeMS int64) *pb.Collect {

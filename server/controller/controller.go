@@ -127,8 +127,14 @@ func (c *Controller) Step(ev Event, now time.Duration) {
 	}
 }
 
-// Tick moves the loop's time. It never goes back.
-func (c *Controller) Tick(now time.Duration) { c.now = max(c.now, now) }
+// Tick moves the loop's time. It never goes back. NextTick asks for one at least every
+// SilentAfter, so that a gap well above that means that this process stood still.
+func (c *Controller) Tick(now time.Duration) {
+	if gap := now - c.now; gap > c.cfg.SilentAfter*3/2 {
+		c.liveness.forgive(gap)
+	}
+	c.now = max(c.now, now)
+}
 
 // Ready decides what follows from everything taken in so far and gives the effects, in the
 // order in which to carry them out. The caller owns the slice; records inside the messages

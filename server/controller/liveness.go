@@ -117,3 +117,12 @@ func (c *Controller) lostAfter(jobID string) time.Duration {
 func setNodeState(id string, s pb.NodeState, reason string) *pb.Command {
 	return &pb.Command{Op: &pb.Command_SetNodeState{SetNodeState: &pb.SetNodeState{NodeId: id, State: s, Reason: reason}}}
 }
+
+// forgive takes out of every node's silence a time in which this loop stood still and heard
+// nobody: a leader that was stopped for a minute must not wake and find every node lost.
+func (l *liveness) forgive(gap time.Duration) {
+	l.started += gap
+	for id := range l.heard { // unordered: each entry moves by itself
+		l.heard[id] += gap
+	}
+}
