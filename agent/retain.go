@@ -91,7 +91,7 @@ func (c *cleaner) retire(id string) {
 // trim deletes the oldest ones; the caller holds the lock.
 func (c *cleaner) trim() {
 	for len(c.kept) > endedTasksKept {
-		if err := os.RemoveAll(c.site.dir(c.kept[0])); err != nil {
+		if err := exec.Remove(c.site.dir(c.kept[0])); err != nil {
 			c.log.Warn("an old task's directory cannot be deleted", "task", c.kept[0], "error", err)
 		}
 		c.kept = c.kept[1:]

@@ -84,7 +84,7 @@ func (v *supervisor) run(ctx context.Context) {
 	v.unproven = len(assignments)
 	for _, a := range assignments {
 		id := a.GetTask().GetId()
-		v.tasks[id] = &task{assignment: a, phase: reconcile.Unproven}
+		v.tasks[id] = &task{assignment: a, phase: reconcile.Unproven, unsettled: true}
 		v.work.Go(func() { v.runner.adopt(ctx, id) })
 	}
 	for _, id := range v.clean.begin(assignments) {
@@ -148,6 +148,9 @@ func (v *supervisor) take(n any) {
 	case taskAttached:
 		if t := v.tasks[n.id]; t != nil {
 			t.handle = n.handle
+			if t.phase == reconcile.Unproven {
+				t.phase = reconcile.Starting // found; it can be stopped even while its shim says nothing
+			}
 			if t.phase == reconcile.Stopping {
 				n.handle.Stop()
 			}
@@ -218,9 +221,9 @@ func (v *supervisor) ended(id string, e exec.Exit) {
 
 // change brings a task into a phase that the servers must hear of.
 func (v *supervisor) change(t *task, phase reconcile.Phase) {
-	unproven := t.phase == reconcile.Unproven
 	t.phase, t.unreported, t.acked = phase, true, false
-	if unproven {
+	if t.unsettled {
+		t.unsettled = false
 		v.settled(1)
 	}
 }

@@ -233,3 +233,30 @@ func TestOnlyTheLastEndedTasksAreKept(t *testing.T) {
 		t.Errorf("after a restart: strays %v, %d kept, first %q", strays, len(again.kept), again.kept[0])
 	}
 }
+
+// A shim that is suspended says nothing to the next run of the agent; its task can be
+// stopped all the same.
+func TestTaskOfASuspendedShimIsStopped(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, dir)
+	r.desire(shellTask(first, "sleep 1000"))
+	r.await(first, running)
+	r.close()
+	var claim struct {
+		PID int `json:"pid"`
+	}
+	if found, err := readJSON(filepath.Join(r.site.dir(first), "claim"), &claim); err != nil || !found {
+		t.Fatal(found, err)
+	}
+	if err := syscall.Kill(claim.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(claim.PID, syscall.SIGCONT) })
+	again := newRig(t, dir)
+	stop := shellTask(first, "")
+	stop.Task.Desired = pb.TaskDesired_TASK_DESIRED_STOP
+	again.desire(stop)
+	if report := again.await(first, stopped, lost, failed); report.GetState() != stopped {
+		t.Fatalf("report %v", report)
+	}
+}

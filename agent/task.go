@@ -21,6 +21,7 @@ type task struct {
 	phase      reconcile.Phase
 	stopAt     time.Time
 	killed     bool
+	unsettled  bool // an earlier run of the agent left its fate open
 	unreported bool
 	acked      bool
 	startedMS  int64

@@ -240,7 +240,7 @@ func (d *Driver) reach(ctx context.Context, dir string) (*net.UnixConn, error) {
 		return nil, ErrNotStarted
 	}
 	var c claim
-	if _, err := readJSON(dir, claimFile, &c); err != nil {
+	if _, err := readJSON(dir, claimFile, &c); err != nil && !damaged(err) {
 		return nil, err
 	}
 	if c.Void {
@@ -270,7 +270,7 @@ func (d *Driver) reach(ctx context.Context, dir string) (*net.UnixConn, error) {
 // bury kills what a dead shim has left of its task.
 func (d *Driver) bury(dir string) error {
 	var spec Spec
-	if _, err := readJSON(dir, specFile, &spec); err != nil {
+	if _, err := readJSON(dir, specFile, &spec); err != nil && !damaged(err) {
 		return err
 	}
 	var id *Identity

@@ -90,6 +90,13 @@ func readJSON(dir, name string, v any) (found bool, err error) {
 	return true, nil
 }
 
+// damaged says that a file holds no JSON. Files come to be whole, so the machine has lost
+// its power since: what was not synced may be empty or zeros, and nothing of the task runs.
+func damaged(err error) bool {
+	var syntax *json.SyntaxError
+	return errors.As(err, &syntax)
+}
+
 // ReadExit gives the record of the end of the task of dir; nil while there is none.
 func ReadExit(dir string) (*Exit, error) {
 	var e Exit

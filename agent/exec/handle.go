@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Handle is the agent's hold on one task. Losing it never touches the task.
@@ -54,12 +56,25 @@ func (h *Handle) Detach() {
 }
 
 func (h *Handle) send(op string) {
+	defer wake(h.dir)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.want != opKill {
 		h.want = op
 	}
 	h.sendWanted()
+}
+
+// wake lets the shim of dir go on, should somebody have suspended it: it could not obey.
+func wake(dir string) {
+	var c claim
+	if found, err := readJSON(dir, claimFile, &c); err != nil || !found || c.Void || c.BootID != BootID() {
+		return
+	}
+	signalVerified(c.PID, unix.SIGCONT, func() bool {
+		stat, err := readStat(c.PID)
+		return err == nil && stat.ticks == c.Ticks
+	})
 }
 
 // sendWanted repeats the order; the caller holds the lock.

@@ -90,7 +90,7 @@ func (w *logWriter) write() {
 	told := int64(0)
 	for r := range w.queue {
 		batch := []record{r}
-		for size := len(r.data); size < writeBatchMax && len(w.queue) > 0; {
+		for size := len(r.data); size < writeBatchMax && len(batch) < queueRecords && len(w.queue) > 0; {
 			next := <-w.queue
 			batch = append(batch, next)
 			size += len(next.data)

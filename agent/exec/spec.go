@@ -59,6 +59,9 @@ func TempDir(dir string) string { return filepath.Join(dir, tmpDir) }
 // and the claim that keeps it from being started again.
 func Shrink(dir string) error {
 	entries, err := os.ReadDir(dir)
+	if err == nil {
+		err = checkMounts(dir)
+	}
 	if err != nil {
 		return fmt.Errorf("shrink the task: %w", err)
 	}
@@ -70,6 +73,14 @@ func Shrink(dir string) error {
 		}
 	}
 	return err
+}
+
+// Remove deletes the directory of an ended task.
+func Remove(dir string) error {
+	if err := checkMounts(dir); err != nil {
+		return fmt.Errorf("remove the task: %w", err)
+	}
+	return os.RemoveAll(dir)
 }
 
 // Spec says what a shim runs. It is written once, before the shim is told of it.

@@ -9,16 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// killVerified sends SIGKILL to the process that pid names while check holds for it. The
+// killVerified sends SIGKILL to the process that pid names while check holds for it.
+func killVerified(pid int, check func() bool) { signalVerified(pid, unix.SIGKILL, check) }
+
+// signalVerified sends a signal to the process that pid names while check holds for it. The
 // descriptor pins the process before the check, so a reused number is never hit.
-func killVerified(pid int, check func() bool) {
+func signalVerified(pid int, sig unix.Signal, check func() bool) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return // gone
 	}
 	defer unix.Close(fd)
 	if check() {
-		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		_ = unix.PidfdSendSignal(fd, sig, nil, 0)
 	}
 }
 
