@@ -7,6 +7,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -115,12 +116,36 @@ func (s *Store) Save(st State) error {
 	return nil
 }
 
+// WriteResult writes a file of the run's outcome into the folder, unless a newer attempt has
+// taken it over.
+func (s *Store) WriteResult(name string, data []byte) error {
+	if err := s.fence(); err != nil {
+		return err
+	}
+	return WriteFile(filepath.Join(s.dir, name), data)
+}
+
 // name holds the epoch too, so that two attempts can never write the same file.
 func (s *Store) name(step int) string {
 	return fmt.Sprintf("step-%0*d.e%d%s", stepsDigits, step, s.epoch, nameSuffix)
 }
 
-// names lists the checkpoints, newest first.
+// parseName reads a name as name writes it.
+func parseName(name string) (step int, epoch uint64, ok bool) {
+	text, begins := strings.CutPrefix(name, "step-")
+	text, ends := strings.CutSuffix(text, nameSuffix)
+	first, second, cut := strings.Cut(text, ".e")
+	if !begins || !ends || !cut {
+		return 0, 0, false
+	}
+	step, stepErr := strconv.Atoi(first)
+	epoch, epochErr := strconv.ParseUint(second, 10, 64)
+	return step, epoch, stepErr == nil && epochErr == nil
+}
+
+// names lists the checkpoints, newest first: those of the highest epoch before all others.
+// A process of an older epoch that looked at the fence and slept may still write a file, of
+// whatever step; once a newer epoch has saved, nothing goes on from that.
 func (s *Store) names() ([]string, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -128,12 +153,15 @@ func (s *Store) names() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "step-") && strings.HasSuffix(e.Name(), nameSuffix) {
+		if _, _, ok := parseName(e.Name()); ok {
 			names = append(names, e.Name())
 		}
 	}
-	slices.Sort(names)
-	slices.Reverse(names)
+	slices.SortFunc(names, func(a, b string) int {
+		stepA, epochA, _ := parseName(a)
+		stepB, epochB, _ := parseName(b)
+		return cmp.Or(cmp.Compare(epochB, epochA), cmp.Compare(stepB, stepA))
+	})
 	return names, nil
 }
 

@@ -98,6 +98,53 @@ func TestOlderEpochIsRefused(t *testing.T) {
 	}
 }
 
+// TestLateWriteOfAnOlderEpochIsNotGoneOnFrom has a process of epoch 9 look at the fence,
+// sleep through the start of epoch 10, and write then: what it leaves must neither be loaded
+// in place of what epoch 10 saved, nor push that out.
+func TestLateWriteOfAnOlderEpochIsNotGoneOnFrom(t *testing.T) {
+	dir := t.TempDir()
+	old := mustOpen(t, dir, 9)
+	mustSave(t, old, 10, 20, 30)
+	now := mustOpen(t, dir, 10)
+	mustSave(t, now, 25)
+	late := state(40)
+	late.Epoch = 9
+	data, err := encode(late)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(filepath.Join(dir, old.name(40)), data); err != nil {
+		t.Fatal(err)
+	}
+	mustSave(t, now, 30)
+	names, err := now.names()
+	if err != nil || len(names) != keep || names[0] != now.name(30) || names[1] != now.name(25) {
+		t.Errorf("kept are %v (%v), want the steps 30 and 25 of epoch 10 first", names, err)
+	}
+	got, found, _, err := mustOpen(t, dir, 11).Load("s")
+	if err != nil || !found || got.Step != 30 || got.Epoch != 10 {
+		t.Errorf("%+v %v %v, want step 30 of epoch 10", got, found, err)
+	}
+}
+
+func TestResultOfAnOlderEpochIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	old := mustOpen(t, dir, 1)
+	if err := old.WriteResult("result.json", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	now := mustOpen(t, dir, 2)
+	if err := now.WriteResult("result.json", []byte("2")); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.WriteResult("result.json", []byte("1")); !errors.Is(err, ErrReplaced) {
+		t.Errorf("the older epoch writes its result: %v", err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "result.json")); err != nil || string(got) != "2" {
+		t.Errorf("%q %v", got, err)
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	good, err := encode(state(3))
 	if err != nil {

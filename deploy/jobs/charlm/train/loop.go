@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"path/filepath"
 	"time"
 
-	"llmos/deploy/jobs/charlm/checkpoint"
 	"llmos/deploy/jobs/charlm/corpus"
 )
 
@@ -132,12 +130,12 @@ func (r *run) finish() (Result, error) {
 		res.HeldOutLoss += r.net.Loss(context, next) / heldOutCount
 	}
 	res.Sample = r.sample()
-	if r.Dir != "" {
+	if r.store != nil {
 		text, err := json.MarshalIndent(res, "", "  ")
 		if err != nil {
 			return Result{}, fmt.Errorf("write the result: %w", err)
 		}
-		if err := checkpoint.WriteFile(filepath.Join(r.Dir, resultName), append(text, '\n')); err != nil {
+		if err := r.store.WriteResult(resultName, append(text, '\n')); err != nil {
 			return Result{}, fmt.Errorf("write the result: %w", err)
 		}
 	}
