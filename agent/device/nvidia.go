@@ -29,6 +29,7 @@ type nvidia struct {
 	answerTimeout, absentRetry, restartMin time.Duration
 
 	child    *child
+	dying    *child    // killed, and perhaps still stuck in the driver
 	next     uint64    // ID of the next question
 	notUntil time.Time // no child is started before; zero: at once
 	backoff  time.Duration
@@ -92,6 +93,15 @@ func (n *nvidia) Probe(ctx context.Context) ([]*pb.Device, error) {
 func (n *nvidia) ask(ctx context.Context) (answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.answerTimeout, fmt.Errorf("the NVML child did not answer within %v", n.answerTimeout))
 	defer cancel()
+	if n.dying != nil {
+		// One that cannot be ended has no successor: a wedged driver would fill the machine.
+		select {
+		case <-n.dying.ended:
+			n.dying = nil
+		case <-ctx.Done():
+			return answer{}, fmt.Errorf("the NVML child %d is stuck in the driver and cannot be ended: %w", n.dying.cmd.Process.Pid, context.Cause(ctx))
+		}
+	}
 	if n.child == nil {
 		c, err := startChild(n.command, n.env)
 		if err != nil {
@@ -124,6 +134,6 @@ func (n *nvidia) failed(err error) error {
 func (n *nvidia) stopChild() {
 	if n.child != nil {
 		n.child.kill()
-		n.child = nil
+		n.dying, n.child = n.child, nil
 	}
 }

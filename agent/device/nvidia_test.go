@@ -97,6 +97,31 @@ func TestChildThatHangsIsKilled(t *testing.T) {
 	r.wantDevices(t, 1)
 }
 
+// A child that is stuck in the driver cannot be ended. No other is started beside it, or a
+// wedged driver would fill the machine with them, and the inventory heals when it has gone.
+func TestChildThatCannotBeEndedHasNoSuccessor(t *testing.T) {
+	r := newRig(t, "good")
+	r.wantDevices(t, 1)
+	real := r.child
+	stuck := *real
+	stuck.ended = make(chan struct{}) // as if the kernel had not let it go
+	r.child = &stuck
+	r.stopChild()
+	<-real.ended
+	r.answerTimeout = 50 * time.Millisecond
+	for range 3 {
+		r.clock = r.clock.Add(restartMax)
+		r.wantError(t, "is stuck in the driver")
+		if r.child != nil {
+			t.Fatal("another child was started beside the one that is stuck")
+		}
+	}
+	close(stuck.ended)
+	r.answerTimeout = 20 * time.Second
+	r.clock = r.clock.Add(restartMax)
+	r.wantDevices(t, 1)
+}
+
 func TestDriverThatComesLateIsFound(t *testing.T) {
 	r := newRig(t, "late")
 	r.wantDevices(t, 0)
