@@ -174,9 +174,8 @@ func (e *RefusedError) Error() string {
 
 // dial makes the client's half of a link: it says hello and waits for the welcome.
 func dial(ctx context.Context, c Config, conf *tls.Config, raw net.Conn, rank int, h hello) (*link, welcome, error) {
-	if deadline, ok := ctx.Deadline(); ok {
-		raw.SetDeadline(deadline)
-	}
+	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
 	conn := tls.Client(raw, conf)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, welcome{}, err
@@ -204,8 +203,10 @@ func dial(ctx context.Context, c Config, conf *tls.Config, raw net.Conn, rank in
 		if w.Rank != rank {
 			return nil, welcome{}, fmt.Errorf("rank %d answers where rank %d should", w.Rank, rank)
 		}
+		if !stop() {
+			return nil, welcome{}, context.Cause(ctx) // the deadline is spoilt, or about to be
+		}
 		l.rank = rank
-		raw.SetDeadline(time.Time{})
 		return l, w, nil
 	}
 	return nil, welcome{}, fmt.Errorf("a frame of kind %d in place of a welcome", head.kind)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"syscall"
@@ -179,6 +180,9 @@ func (j *joining) reach(ctx context.Context, rank int, addr string, greet func(n
 				}
 			}
 			raw.Close()
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
+			err = context.Cause(ctx) // which has set the deadline
 		}
 		if last == nil || ctx.Err() == nil {
 			last = err // not the end of ctx, when there is a better reason

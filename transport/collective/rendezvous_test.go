@@ -94,6 +94,42 @@ func TestNewerAttemptWaitsForTheOldPort(t *testing.T) {
 	}
 }
 
+// TestJoinEndsWithItsContext has rank 1 wait for the welcome of a rank 0 that lacks others:
+// a task that is asked to stop meanwhile must not wait for rank 0's patience to end.
+func TestJoinEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	configs := worldOf(t, 3)
+	configs[1].JoinWithin = time.Hour
+	conf, err := tlsConfig(configs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	member := make(chan error, 1)
+	go func() {
+		_, err := Join(ctx, configs[1])
+		member <- err
+	}()
+	raw, err := configs[0].Listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	if _, h, err := accept(ctx, configs[0], conf, raw); err != nil || h.Rank != 1 {
+		t.Fatal(h, err)
+	}
+	cancel()
+	select {
+	case err := <-member:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("rank 1 gives %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("rank 1 does not end")
+	}
+}
+
 func TestMissingRankIsNamed(t *testing.T) {
 	t.Parallel()
 	configs := worldOf(t, 4)
