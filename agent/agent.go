@@ -113,6 +113,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Unlock()
 	close(a.ready)
 	a.cfg.Log.Info("agent ready", "node", a.ID(), "name", a.cfg.name(), "addr", addr, "cluster", a.home.id.ClusterID)
+	if a.cfg.RootTasks() {
+		a.cfg.Log.Warn("tasks that name no user run as root on this node; give another user with --user")
+	}
 	return p.run(ctx, cancel)
 }
 

@@ -383,3 +383,13 @@ B=2`
 		t.Errorf("the job's folder: %v", err)
 	}
 }
+
+func TestWhoRunsTasksAsRoot(t *testing.T) {
+	root := os.Geteuid() == 0
+	if got := (Config{}).RootTasks(); got != root {
+		t.Errorf("without a task user: %v, want %v", got, root)
+	}
+	if (Config{TaskUser: "nobody"}).RootTasks() {
+		t.Error("a task user is given, and tasks are said to run as root")
+	}
+}

@@ -144,6 +144,9 @@ func (c Config) validateTasks(bad func(field, format string, args ...any) *fault
 	return nil
 }
 
+// RootTasks says whether tasks that name no user run as root.
+func (c Config) RootTasks() bool { return c.TaskUser == "" && os.Geteuid() == 0 }
+
 // name gives the node's name.
 func (c Config) name() string {
 	if c.Name != "" {

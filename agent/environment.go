@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"llmos/agent/exec"
 	pb "llmos/proto/llmos/v1"
@@ -169,6 +170,25 @@ func variableName(name string) string {
 	}, name)
 }
 
+// makeJobDir makes the folder when it is absent. ours says that it belongs to the agent: it
+// has not been given to the task's user yet, by this node or another.
+func makeJobDir(path string) (ours bool, err error) {
+	if err := os.Mkdir(path, 0o770); err == nil {
+		return true, nil
+	} else if !errors.Is(err, fs.ErrExist) {
+		return false, err
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return false, err
+	}
+	if !info.IsDir() {
+		return false, fmt.Errorf("%s is no folder", path)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(stat.Uid) == os.Geteuid(), nil
+}
+
 // prepare makes the task's directory with its key, and the job's folder, and gives the
 // spec for its shim.
 func (s site) prepare(a *pb.Assignment, localWorld int) (exec.Spec, error) {
@@ -182,12 +202,12 @@ func (s site) prepare(a *pb.Assignment, localWorld int) (exec.Spec, error) {
 	}
 	owned := []string{key}
 	if jobDir := s.jobDir(a); jobDir != "" {
-		err := os.Mkdir(jobDir, 0o770)
-		switch {
-		case err == nil:
-			owned = append(owned, jobDir)
-		case !errors.Is(err, fs.ErrExist):
+		ours, err := makeJobDir(jobDir)
+		if err != nil {
 			return exec.Spec{}, fmt.Errorf("make the job's folder in the shared directory: %w", err)
+		}
+		if ours {
+			owned = append(owned, jobDir)
 		}
 	}
 	return exec.Spec{

@@ -3,6 +3,7 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -231,6 +232,31 @@ func TestOnlyTheLastEndedTasksAreKept(t *testing.T) {
 	again := newCleaner(s, quiet)
 	if strays := again.begin(nil); len(strays) != 0 || len(again.kept) != endedTasksKept || again.kept[0] != name(3) {
 		t.Errorf("after a restart: strays %v, %d kept, first %q", strays, len(again.kept), again.kept[0])
+	}
+}
+
+// The job's folder is made by the agent and given away by the shim: a node that finds it
+// between the two, or after a crash there, has to give it away as well.
+func TestJobFolderIsGivenAwayUntilItIs(t *testing.T) {
+	s := site{tasks: t.TempDir(), nodeName: "n1", sharedDir: t.TempDir()}
+	folder := filepath.Join(s.sharedDir, "j-1")
+	for _, id := range []string{first, second} {
+		spec, err := s.prepare(shellTask(id, "true"), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(spec.Owned, folder) {
+			t.Errorf("task %s: given away are %v, want %s too", id, spec.Owned, folder)
+		}
+	}
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(t.TempDir(), folder); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.prepare(shellTask("j-1.e3.r0", "true"), 1); err == nil || !strings.Contains(err.Error(), "is no folder") {
+		t.Errorf("a link in the folder's place gives %v", err)
 	}
 }
 

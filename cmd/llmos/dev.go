@@ -84,6 +84,8 @@ type devCluster struct {
 	creds    *transport.Credentials
 	pretends string // why the devices are not real; empty when they are
 	export   string // what other shells must set; empty: nothing
+
+	rootTasks bool // tasks that name no user run as root
 }
 
 func (a *app) runDev(ctx context.Context, o *devFlags) error {
@@ -208,6 +210,7 @@ func (d *devCluster) startAgent(ctx context.Context) (*agent.Agent, error) {
 		}
 		cfg.Token = resp.Token
 	}
+	d.rootTasks = cfg.RootTasks()
 	return agent.New(cfg)
 }
 
@@ -277,6 +280,9 @@ func (d *devCluster) banner(ctx context.Context) {
 		}
 	}
 	line("data", d.dir+", its log in "+devLogFile)
+	if d.rootTasks {
+		line("warning", "tasks run as root, because this does; a job can name another user with --user")
+	}
 	a.printf("\nIn another shell:\n")
 	if d.export != "" {
 		a.printf("  export LLMOS_CLIENT_DIR=%s   %s\n", d.export, t.paint(faint, "# your client folder belongs to another cluster and is left alone"))
