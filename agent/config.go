@@ -6,11 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"time"
 
 	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
+	"llmos/transport"
 )
 
 // Defaults of a Config.
@@ -160,44 +160,7 @@ func (c Config) name() string {
 
 // advertised gives host:port that others reach an agent at which is bound to port.
 func (c Config) advertised(port int) (string, error) {
-	host, given, err := net.SplitHostPort(c.Advertise)
-	if err != nil {
-		host, given = c.Advertise, ""
-	}
-	if host == "" {
-		if host, _, err = net.SplitHostPort(c.Listen); err != nil {
-			return "", err
-		}
-	}
-	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
-		host = firstAddress()
-	}
-	if given == "" || given == "0" {
-		given = strconv.Itoa(port)
-	}
-	return net.JoinHostPort(host, given), nil
-}
-
-// firstAddress gives this machine's first address that others may reach, or loopback.
-func firstAddress() string {
-	best := "127.0.0.1"
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return best
-	}
-	for _, a := range addrs {
-		n, ok := a.(*net.IPNet)
-		if !ok || !n.IP.IsGlobalUnicast() {
-			continue
-		}
-		if n.IP.To4() != nil {
-			return n.IP.String()
-		}
-		if best == "127.0.0.1" {
-			best = n.IP.String()
-		}
-	}
-	return best
+	return transport.Advertised(c.Advertise, c.Listen, port)
 }
 
 // hosts gives the names and addresses for this agent's certificate.

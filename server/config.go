@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strconv"
 	"time"
 
 	"llmos/proto/fault"
@@ -182,47 +181,7 @@ func (t Timing) validate() error {
 
 // advertised gives host:port that others reach a server at which is bound to port.
 func (c Config) advertised(port int) (string, error) {
-	host, given, err := net.SplitHostPort(c.Advertise)
-	if err != nil {
-		host, given = c.Advertise, ""
-	}
-	if host == "" {
-		if host, _, err = net.SplitHostPort(c.Listen); err != nil {
-			return "", err
-		}
-	}
-	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
-		host = firstAddress()
-	}
-	if given == "" || given == "0" {
-		given = strconv.Itoa(port)
-	}
-	return net.JoinHostPort(host, given), nil
-}
-
-// firstAddress gives this machine's first address that others may reach, or loopback.
-func firstAddress() string {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return "127.0.0.1"
-	}
-	best := ""
-	for _, a := range addrs {
-		n, ok := a.(*net.IPNet)
-		if !ok || !n.IP.IsGlobalUnicast() {
-			continue
-		}
-		if n.IP.To4() != nil {
-			return n.IP.String()
-		}
-		if best == "" {
-			best = n.IP.String()
-		}
-	}
-	if best == "" {
-		return "127.0.0.1"
-	}
-	return best
+	return transport.Advertised(c.Advertise, c.Listen, port)
 }
 
 // hosts gives the names and addresses for this server's certificate.
