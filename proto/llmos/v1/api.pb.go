@@ -190,17 +190,19 @@ func (x *GetJobRequest) GetStale() bool {
 
 // JobView is a job with its newest attempt.
 type JobView struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	Attempt       *Attempt               `protobuf:"bytes,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Tasks         []*Task                `protobuf:"bytes,3,rep,name=tasks,proto3" json:"tasks,omitempty"` // by rank
-	Allocations   []*Allocation          `protobuf:"bytes,4,rep,name=allocations,proto3" json:"allocations,omitempty"`
-	Progress      []*Progress            `protobuf:"bytes,5,rep,name=progress,proto3" json:"progress,omitempty"` // by rank; only from the leader
-	Events        []*Event               `protobuf:"bytes,6,rep,name=events,proto3" json:"events,omitempty"`     // oldest first
-	Index         uint64                 `protobuf:"varint,7,opt,name=index,proto3" json:"index,omitempty"`
-	WaitingReason string                 `protobuf:"bytes,8,opt,name=waiting_reason,json=waitingReason,proto3" json:"waiting_reason,omitempty"` // of a pending job, one sentence
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Job             *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Attempt         *Attempt               `protobuf:"bytes,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Tasks           []*Task                `protobuf:"bytes,3,rep,name=tasks,proto3" json:"tasks,omitempty"` // by rank
+	Allocations     []*Allocation          `protobuf:"bytes,4,rep,name=allocations,proto3" json:"allocations,omitempty"`
+	Progress        []*Progress            `protobuf:"bytes,5,rep,name=progress,proto3" json:"progress,omitempty"` // by rank; only from the leader
+	Events          []*Event               `protobuf:"bytes,6,rep,name=events,proto3" json:"events,omitempty"`     // oldest first
+	Index           uint64                 `protobuf:"varint,7,opt,name=index,proto3" json:"index,omitempty"`
+	WaitingReason   string                 `protobuf:"bytes,8,opt,name=waiting_reason,json=waitingReason,proto3" json:"waiting_reason,omitempty"`          // of a pending job, one sentence
+	ExpectedStartMs int64                  `protobuf:"varint,9,opt,name=expected_start_ms,json=expectedStartMs,proto3" json:"expected_start_ms,omitempty"` // of a pending job, Unix time; 0: unknown
+	ExpectedEndMs   int64                  `protobuf:"varint,10,opt,name=expected_end_ms,json=expectedEndMs,proto3" json:"expected_end_ms,omitempty"`      // of a running job, median; 0: unknown
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *JobView) Reset() {
@@ -287,6 +289,20 @@ func (x *JobView) GetWaitingReason() string {
 		return x.WaitingReason
 	}
 	return ""
+}
+
+func (x *JobView) GetExpectedStartMs() int64 {
+	if x != nil {
+		return x.ExpectedStartMs
+	}
+	return 0
+}
+
+func (x *JobView) GetExpectedEndMs() int64 {
+	if x != nil {
+		return x.ExpectedEndMs
+	}
+	return 0
 }
 
 type ListJobsRequest struct {
@@ -567,15 +583,17 @@ func (x *ExplainJobRequest) GetJobId() string {
 
 // Explanation answers "why is my job waiting?".
 type Explanation struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	State         JobState               `protobuf:"varint,2,opt,name=state,proto3,enum=llmos.v1.JobState" json:"state,omitempty"`
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // the dominant one, one sentence
-	Remedy        string                 `protobuf:"bytes,4,opt,name=remedy,proto3" json:"remedy,omitempty"` // what would change it
-	Details       []string               `protobuf:"bytes,5,rep,name=details,proto3" json:"details,omitempty"`
-	Events        []*Event               `protobuf:"bytes,6,rep,name=events,proto3" json:"events,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	JobId           string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	State           JobState               `protobuf:"varint,2,opt,name=state,proto3,enum=llmos.v1.JobState" json:"state,omitempty"`
+	Reason          string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // the dominant one, one sentence
+	Remedy          string                 `protobuf:"bytes,4,opt,name=remedy,proto3" json:"remedy,omitempty"` // what would change it
+	Details         []string               `protobuf:"bytes,5,rep,name=details,proto3" json:"details,omitempty"`
+	Events          []*Event               `protobuf:"bytes,6,rep,name=events,proto3" json:"events,omitempty"`
+	ExpectedStartMs int64                  `protobuf:"varint,7,opt,name=expected_start_ms,json=expectedStartMs,proto3" json:"expected_start_ms,omitempty"` // Unix time; 0: unknown
+	WouldStart      []string               `protobuf:"bytes,8,rep,name=would_start,json=wouldStart,proto3" json:"would_start,omitempty"`                   // changes with each of which it would start now, such as "with 6 GPUs"
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Explanation) Reset() {
@@ -650,6 +668,1363 @@ func (x *Explanation) GetEvents() []*Event {
 	return nil
 }
 
+func (x *Explanation) GetExpectedStartMs() int64 {
+	if x != nil {
+		return x.ExpectedStartMs
+	}
+	return 0
+}
+
+func (x *Explanation) GetWouldStart() []string {
+	if x != nil {
+		return x.WouldStart
+	}
+	return nil
+}
+
+type PlanJobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Spec          *JobSpec               `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanJobRequest) Reset() {
+	*x = PlanJobRequest{}
+	mi := &file_llmos_v1_api_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanJobRequest) ProtoMessage() {}
+
+func (x *PlanJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanJobRequest.ProtoReflect.Descriptor instead.
+func (*PlanJobRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PlanJobRequest) GetSpec() *JobSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+// PlanJobResponse says what would happen if the job were submitted now.
+type PlanJobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StartsNow     bool                   `protobuf:"varint,1,opt,name=starts_now,json=startsNow,proto3" json:"starts_now,omitempty"`
+	Tasks         []*PlannedTask         `protobuf:"bytes,2,rep,name=tasks,proto3" json:"tasks,omitempty"`             // by rank, when it starts now
+	Explanation   *Explanation           `protobuf:"bytes,3,opt,name=explanation,proto3" json:"explanation,omitempty"` // when it does not
+	Evicts        []string               `protobuf:"bytes,4,rep,name=evicts,proto3" json:"evicts,omitempty"`           // IDs of the jobs that would be stopped for it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanJobResponse) Reset() {
+	*x = PlanJobResponse{}
+	mi := &file_llmos_v1_api_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanJobResponse) ProtoMessage() {}
+
+func (x *PlanJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanJobResponse.ProtoReflect.Descriptor instead.
+func (*PlanJobResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PlanJobResponse) GetStartsNow() bool {
+	if x != nil {
+		return x.StartsNow
+	}
+	return false
+}
+
+func (x *PlanJobResponse) GetTasks() []*PlannedTask {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *PlanJobResponse) GetExplanation() *Explanation {
+	if x != nil {
+		return x.Explanation
+	}
+	return nil
+}
+
+func (x *PlanJobResponse) GetEvicts() []string {
+	if x != nil {
+		return x.Evicts
+	}
+	return nil
+}
+
+type PlannedTask struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeName      string                 `protobuf:"bytes,2,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"`
+	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	DeviceIds     []string               `protobuf:"bytes,4,rep,name=device_ids,json=deviceIds,proto3" json:"device_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedTask) Reset() {
+	*x = PlannedTask{}
+	mi := &file_llmos_v1_api_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedTask) ProtoMessage() {}
+
+func (x *PlannedTask) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedTask.ProtoReflect.Descriptor instead.
+func (*PlannedTask) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PlannedTask) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *PlannedTask) GetNodeName() string {
+	if x != nil {
+		return x.NodeName
+	}
+	return ""
+}
+
+func (x *PlannedTask) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *PlannedTask) GetDeviceIds() []string {
+	if x != nil {
+		return x.DeviceIds
+	}
+	return nil
+}
+
+type ListQueuesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQueuesRequest) Reset() {
+	*x = ListQueuesRequest{}
+	mi := &file_llmos_v1_api_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQueuesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQueuesRequest) ProtoMessage() {}
+
+func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
+func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListQueuesRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type ListQueuesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Queues        []*QueueView           `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"` // parents before children
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQueuesResponse) Reset() {
+	*x = ListQueuesResponse{}
+	mi := &file_llmos_v1_api_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQueuesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQueuesResponse) ProtoMessage() {}
+
+func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
+func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListQueuesResponse) GetQueues() []*QueueView {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+// QueueView is a queue and how it stands. Its sums cover what lies below it.
+type QueueView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Queue         *Queue                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	Running       int32                  `protobuf:"varint,2,opt,name=running,proto3" json:"running,omitempty"` // jobs
+	Pending       int32                  `protobuf:"varint,3,opt,name=pending,proto3" json:"pending,omitempty"`
+	GpuMilli      int64                  `protobuf:"varint,4,opt,name=gpu_milli,json=gpuMilli,proto3" json:"gpu_milli,omitempty"` // held now
+	CpuMilli      int64                  `protobuf:"varint,5,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"`
+	Share         float64                `protobuf:"fixed64,6,opt,name=share,proto3" json:"share,omitempty"`                          // dominant share of the cluster, held now; 0 to 1
+	FairShare     float64                `protobuf:"fixed64,7,opt,name=fair_share,json=fairShare,proto3" json:"fair_share,omitempty"` // of the cluster, by weight and quota; 0 to 1
+	PastUsage     float64                `protobuf:"fixed64,8,opt,name=past_usage,json=pastUsage,proto3" json:"past_usage,omitempty"` // decayed, in device hours
+	Used          []*QuotaLimit          `protobuf:"bytes,9,rep,name=used,proto3" json:"used,omitempty"`                              // for each limit of the queue: nominal is what is held
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueView) Reset() {
+	*x = QueueView{}
+	mi := &file_llmos_v1_api_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueView) ProtoMessage() {}
+
+func (x *QueueView) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueView.ProtoReflect.Descriptor instead.
+func (*QueueView) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *QueueView) GetQueue() *Queue {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+func (x *QueueView) GetRunning() int32 {
+	if x != nil {
+		return x.Running
+	}
+	return 0
+}
+
+func (x *QueueView) GetPending() int32 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *QueueView) GetGpuMilli() int64 {
+	if x != nil {
+		return x.GpuMilli
+	}
+	return 0
+}
+
+func (x *QueueView) GetCpuMilli() int64 {
+	if x != nil {
+		return x.CpuMilli
+	}
+	return 0
+}
+
+func (x *QueueView) GetShare() float64 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+func (x *QueueView) GetFairShare() float64 {
+	if x != nil {
+		return x.FairShare
+	}
+	return 0
+}
+
+func (x *QueueView) GetPastUsage() float64 {
+	if x != nil {
+		return x.PastUsage
+	}
+	return 0
+}
+
+func (x *QueueView) GetUsed() []*QuotaLimit {
+	if x != nil {
+		return x.Used
+	}
+	return nil
+}
+
+type SetQueuesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Queues        []*Queue               `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
+	Remove        []string               `protobuf:"bytes,2,rep,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetQueuesRequest) Reset() {
+	*x = SetQueuesRequest{}
+	mi := &file_llmos_v1_api_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetQueuesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetQueuesRequest) ProtoMessage() {}
+
+func (x *SetQueuesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetQueuesRequest.ProtoReflect.Descriptor instead.
+func (*SetQueuesRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SetQueuesRequest) GetQueues() []*Queue {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+func (x *SetQueuesRequest) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+type SetQueuesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetQueuesResponse) Reset() {
+	*x = SetQueuesResponse{}
+	mi := &file_llmos_v1_api_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetQueuesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetQueuesResponse) ProtoMessage() {}
+
+func (x *SetQueuesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetQueuesResponse.ProtoReflect.Descriptor instead.
+func (*SetQueuesResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SetQueuesResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type ListUsageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FromDay       int64                  `protobuf:"varint,1,opt,name=from_day,json=fromDay,proto3" json:"from_day,omitempty"` // days since 1970-01-01, UTC; 0: all that is kept
+	ToDay         int64                  `protobuf:"varint,2,opt,name=to_day,json=toDay,proto3" json:"to_day,omitempty"`       // inclusive; 0: today
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsageRequest) Reset() {
+	*x = ListUsageRequest{}
+	mi := &file_llmos_v1_api_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsageRequest) ProtoMessage() {}
+
+func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsageRequest.ProtoReflect.Descriptor instead.
+func (*ListUsageRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListUsageRequest) GetFromDay() int64 {
+	if x != nil {
+		return x.FromDay
+	}
+	return 0
+}
+
+func (x *ListUsageRequest) GetToDay() int64 {
+	if x != nil {
+		return x.ToDay
+	}
+	return 0
+}
+
+type ListUsageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Days          []*UsageDay            `protobuf:"bytes,1,rep,name=days,proto3" json:"days,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsageResponse) Reset() {
+	*x = ListUsageResponse{}
+	mi := &file_llmos_v1_api_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsageResponse) ProtoMessage() {}
+
+func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsageResponse.ProtoReflect.Descriptor instead.
+func (*ListUsageResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListUsageResponse) GetDays() []*UsageDay {
+	if x != nil {
+		return x.Days
+	}
+	return nil
+}
+
+type CreateReservationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reservation   *Reservation           `protobuf:"bytes,1,opt,name=reservation,proto3" json:"reservation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateReservationRequest) Reset() {
+	*x = CreateReservationRequest{}
+	mi := &file_llmos_v1_api_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateReservationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateReservationRequest) ProtoMessage() {}
+
+func (x *CreateReservationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateReservationRequest.ProtoReflect.Descriptor instead.
+func (*CreateReservationRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CreateReservationRequest) GetReservation() *Reservation {
+	if x != nil {
+		return x.Reservation
+	}
+	return nil
+}
+
+type CreateReservationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateReservationResponse) Reset() {
+	*x = CreateReservationResponse{}
+	mi := &file_llmos_v1_api_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateReservationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateReservationResponse) ProtoMessage() {}
+
+func (x *CreateReservationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateReservationResponse.ProtoReflect.Descriptor instead.
+func (*CreateReservationResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CreateReservationResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type RemoveReservationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveReservationRequest) Reset() {
+	*x = RemoveReservationRequest{}
+	mi := &file_llmos_v1_api_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveReservationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveReservationRequest) ProtoMessage() {}
+
+func (x *RemoveReservationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveReservationRequest.ProtoReflect.Descriptor instead.
+func (*RemoveReservationRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RemoveReservationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RemoveReservationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveReservationResponse) Reset() {
+	*x = RemoveReservationResponse{}
+	mi := &file_llmos_v1_api_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveReservationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveReservationResponse) ProtoMessage() {}
+
+func (x *RemoveReservationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveReservationResponse.ProtoReflect.Descriptor instead.
+func (*RemoveReservationResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RemoveReservationResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type ListReservationsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReservationsRequest) Reset() {
+	*x = ListReservationsRequest{}
+	mi := &file_llmos_v1_api_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReservationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReservationsRequest) ProtoMessage() {}
+
+func (x *ListReservationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReservationsRequest.ProtoReflect.Descriptor instead.
+func (*ListReservationsRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{24}
+}
+
+type ListReservationsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reservations  []*Reservation         `protobuf:"bytes,1,rep,name=reservations,proto3" json:"reservations,omitempty"` // by start
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReservationsResponse) Reset() {
+	*x = ListReservationsResponse{}
+	mi := &file_llmos_v1_api_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReservationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReservationsResponse) ProtoMessage() {}
+
+func (x *ListReservationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReservationsResponse.ProtoReflect.Descriptor instead.
+func (*ListReservationsResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ListReservationsResponse) GetReservations() []*Reservation {
+	if x != nil {
+		return x.Reservations
+	}
+	return nil
+}
+
+type GetSchedulerConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSchedulerConfigRequest) Reset() {
+	*x = GetSchedulerConfigRequest{}
+	mi := &file_llmos_v1_api_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSchedulerConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSchedulerConfigRequest) ProtoMessage() {}
+
+func (x *GetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSchedulerConfigRequest.ProtoReflect.Descriptor instead.
+func (*GetSchedulerConfigRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{26}
+}
+
+type SetSchedulerConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Config        *SchedulerConfig       `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSchedulerConfigRequest) Reset() {
+	*x = SetSchedulerConfigRequest{}
+	mi := &file_llmos_v1_api_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSchedulerConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSchedulerConfigRequest) ProtoMessage() {}
+
+func (x *SetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSchedulerConfigRequest.ProtoReflect.Descriptor instead.
+func (*SetSchedulerConfigRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SetSchedulerConfigRequest) GetConfig() *SchedulerConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+type SetSchedulerConfigResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSchedulerConfigResponse) Reset() {
+	*x = SetSchedulerConfigResponse{}
+	mi := &file_llmos_v1_api_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSchedulerConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSchedulerConfigResponse) ProtoMessage() {}
+
+func (x *SetSchedulerConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSchedulerConfigResponse.ProtoReflect.Descriptor instead.
+func (*SetSchedulerConfigResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *SetSchedulerConfigResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type DrainNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Undo          bool                   `protobuf:"varint,2,opt,name=undo,proto3" json:"undo,omitempty"`
+	StopAfterMs   int64                  `protobuf:"varint,3,opt,name=stop_after_ms,json=stopAfterMs,proto3" json:"stop_after_ms,omitempty"` // tasks still there are stopped after it; 0: never; negative: at once
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeRequest) Reset() {
+	*x = DrainNodeRequest{}
+	mi := &file_llmos_v1_api_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeRequest) ProtoMessage() {}
+
+func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
+func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *DrainNodeRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *DrainNodeRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
+func (x *DrainNodeRequest) GetStopAfterMs() int64 {
+	if x != nil {
+		return x.StopAfterMs
+	}
+	return 0
+}
+
+func (x *DrainNodeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type DrainNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeResponse) Reset() {
+	*x = DrainNodeResponse{}
+	mi := &file_llmos_v1_api_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeResponse) ProtoMessage() {}
+
+func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
+func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *DrainNodeResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type GetForecastRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	HorizonMs     int64                  `protobuf:"varint,2,opt,name=horizon_ms,json=horizonMs,proto3" json:"horizon_ms,omitempty"` // from now; 0 means one hour
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetForecastRequest) Reset() {
+	*x = GetForecastRequest{}
+	mi := &file_llmos_v1_api_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetForecastRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetForecastRequest) ProtoMessage() {}
+
+func (x *GetForecastRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetForecastRequest.ProtoReflect.Descriptor instead.
+func (*GetForecastRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *GetForecastRequest) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *GetForecastRequest) GetHorizonMs() int64 {
+	if x != nil {
+		return x.HorizonMs
+	}
+	return 0
+}
+
+// Forecast is the fit of a job's demand over time, X(t) = level + slope*t.
+type Forecast struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	Series        []*ForecastSeries      `protobuf:"bytes,2,rep,name=series,proto3" json:"series,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Forecast) Reset() {
+	*x = Forecast{}
+	mi := &file_llmos_v1_api_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forecast) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forecast) ProtoMessage() {}
+
+func (x *Forecast) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forecast.ProtoReflect.Descriptor instead.
+func (*Forecast) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Forecast) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *Forecast) GetSeries() []*ForecastSeries {
+	if x != nil {
+		return x.Series
+	}
+	return nil
+}
+
+type ForecastSeries struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Resource      string                 `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`        // "cpu", "memory", "disk", "gpu_memory"
+	Unit          string                 `protobuf:"bytes,2,opt,name=unit,proto3" json:"unit,omitempty"`                // "cores", "bytes"
+	Samples       []*ForecastPoint       `protobuf:"bytes,3,rep,name=samples,proto3" json:"samples,omitempty"`          // oldest first; at most 512
+	Level         float64                `protobuf:"fixed64,4,opt,name=level,proto3" json:"level,omitempty"`            // at the start of the phase
+	Slope         float64                `protobuf:"fixed64,5,opt,name=slope,proto3" json:"slope,omitempty"`            // per hour
+	Significant   bool                   `protobuf:"varint,6,opt,name=significant,proto3" json:"significant,omitempty"` // the slope differs from 0
+	PhaseStartMs  int64                  `protobuf:"varint,7,opt,name=phase_start_ms,json=phaseStartMs,proto3" json:"phase_start_ms,omitempty"`
+	Band          []*ForecastPoint       `protobuf:"bytes,8,rep,name=band,proto3" json:"band,omitempty"`         // ahead
+	Request       float64                `protobuf:"fixed64,9,opt,name=request,proto3" json:"request,omitempty"` // what the job asked for; 0: nothing
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForecastSeries) Reset() {
+	*x = ForecastSeries{}
+	mi := &file_llmos_v1_api_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForecastSeries) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForecastSeries) ProtoMessage() {}
+
+func (x *ForecastSeries) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForecastSeries.ProtoReflect.Descriptor instead.
+func (*ForecastSeries) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ForecastSeries) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *ForecastSeries) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+func (x *ForecastSeries) GetSamples() []*ForecastPoint {
+	if x != nil {
+		return x.Samples
+	}
+	return nil
+}
+
+func (x *ForecastSeries) GetLevel() float64 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *ForecastSeries) GetSlope() float64 {
+	if x != nil {
+		return x.Slope
+	}
+	return 0
+}
+
+func (x *ForecastSeries) GetSignificant() bool {
+	if x != nil {
+		return x.Significant
+	}
+	return false
+}
+
+func (x *ForecastSeries) GetPhaseStartMs() int64 {
+	if x != nil {
+		return x.PhaseStartMs
+	}
+	return 0
+}
+
+func (x *ForecastSeries) GetBand() []*ForecastPoint {
+	if x != nil {
+		return x.Band
+	}
+	return nil
+}
+
+func (x *ForecastSeries) GetRequest() float64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+type ForecastPoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TimeMs        int64                  `protobuf:"varint,1,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	Mean          float64                `protobuf:"fixed64,2,opt,name=mean,proto3" json:"mean,omitempty"`
+	Low           float64                `protobuf:"fixed64,3,opt,name=low,proto3" json:"low,omitempty"`
+	High          float64                `protobuf:"fixed64,4,opt,name=high,proto3" json:"high,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForecastPoint) Reset() {
+	*x = ForecastPoint{}
+	mi := &file_llmos_v1_api_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForecastPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForecastPoint) ProtoMessage() {}
+
+func (x *ForecastPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForecastPoint.ProtoReflect.Descriptor instead.
+func (*ForecastPoint) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ForecastPoint) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *ForecastPoint) GetMean() float64 {
+	if x != nil {
+		return x.Mean
+	}
+	return 0
+}
+
+func (x *ForecastPoint) GetLow() float64 {
+	if x != nil {
+		return x.Low
+	}
+	return 0
+}
+
+func (x *ForecastPoint) GetHigh() float64 {
+	if x != nil {
+		return x.High
+	}
+	return 0
+}
+
 type WatchJobRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
@@ -660,7 +2035,7 @@ type WatchJobRequest struct {
 
 func (x *WatchJobRequest) Reset() {
 	*x = WatchJobRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[10]
+	mi := &file_llmos_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +2047,7 @@ func (x *WatchJobRequest) String() string {
 func (*WatchJobRequest) ProtoMessage() {}
 
 func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[10]
+	mi := &file_llmos_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +2060,7 @@ func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WatchJobRequest) GetJobId() string {
@@ -711,7 +2086,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[11]
+	mi := &file_llmos_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +2098,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[11]
+	mi := &file_llmos_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +2111,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -757,7 +2132,7 @@ type NodeView struct {
 
 func (x *NodeView) Reset() {
 	*x = NodeView{}
-	mi := &file_llmos_v1_api_proto_msgTypes[12]
+	mi := &file_llmos_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +2144,7 @@ func (x *NodeView) String() string {
 func (*NodeView) ProtoMessage() {}
 
 func (x *NodeView) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[12]
+	mi := &file_llmos_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +2157,7 @@ func (x *NodeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeView.ProtoReflect.Descriptor instead.
 func (*NodeView) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NodeView) GetNode() *Node {
@@ -816,7 +2191,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[13]
+	mi := &file_llmos_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +2203,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[13]
+	mi := &file_llmos_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +2216,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListNodesResponse) GetNodes() []*NodeView {
@@ -867,7 +2242,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[14]
+	mi := &file_llmos_v1_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +2254,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[14]
+	mi := &file_llmos_v1_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +2267,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() string {
@@ -910,7 +2285,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[15]
+	mi := &file_llmos_v1_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +2297,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[15]
+	mi := &file_llmos_v1_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +2310,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{40}
 }
 
 type GetStatusRequest struct {
@@ -947,7 +2322,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[16]
+	mi := &file_llmos_v1_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +2334,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[16]
+	mi := &file_llmos_v1_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +2347,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetStatusRequest) GetLocal() bool {
@@ -996,7 +2371,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_llmos_v1_api_proto_msgTypes[17]
+	mi := &file_llmos_v1_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +2383,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[17]
+	mi := &file_llmos_v1_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +2396,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ServerStatus) GetId() string {
@@ -1093,7 +2468,7 @@ type ClusterStatus struct {
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_llmos_v1_api_proto_msgTypes[18]
+	mi := &file_llmos_v1_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +2480,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[18]
+	mi := &file_llmos_v1_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +2493,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ClusterStatus) GetClusterId() string {
@@ -1264,7 +2639,7 @@ type CreateJoinTokenRequest struct {
 
 func (x *CreateJoinTokenRequest) Reset() {
 	*x = CreateJoinTokenRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[19]
+	mi := &file_llmos_v1_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +2651,7 @@ func (x *CreateJoinTokenRequest) String() string {
 func (*CreateJoinTokenRequest) ProtoMessage() {}
 
 func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[19]
+	mi := &file_llmos_v1_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +2664,7 @@ func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CreateJoinTokenRequest) GetRole() MemberRole {
@@ -1316,7 +2691,7 @@ type CreateJoinTokenResponse struct {
 
 func (x *CreateJoinTokenResponse) Reset() {
 	*x = CreateJoinTokenResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[20]
+	mi := &file_llmos_v1_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +2703,7 @@ func (x *CreateJoinTokenResponse) String() string {
 func (*CreateJoinTokenResponse) ProtoMessage() {}
 
 func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[20]
+	mi := &file_llmos_v1_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +2716,7 @@ func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CreateJoinTokenResponse) GetToken() string {
@@ -1373,7 +2748,7 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x10repeated_request\x18\x03 \x01(\bR\x0frepeatedRequest\"<\n" +
 	"\rGetJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
-	"\x05stale\x18\x02 \x01(\bR\x05stale\"\xcb\x02\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"\x9f\x03\n" +
 	"\aJobView\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.llmos.v1.JobR\x03job\x12+\n" +
 	"\aattempt\x18\x02 \x01(\v2\x11.llmos.v1.AttemptR\aattempt\x12$\n" +
@@ -1382,7 +2757,10 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\bprogress\x18\x05 \x03(\v2\x12.llmos.v1.ProgressR\bprogress\x12'\n" +
 	"\x06events\x18\x06 \x03(\v2\x0f.llmos.v1.EventR\x06events\x12\x14\n" +
 	"\x05index\x18\a \x01(\x04R\x05index\x12%\n" +
-	"\x0ewaiting_reason\x18\b \x01(\tR\rwaitingReason\"e\n" +
+	"\x0ewaiting_reason\x18\b \x01(\tR\rwaitingReason\x12*\n" +
+	"\x11expected_start_ms\x18\t \x01(\x03R\x0fexpectedStartMs\x12&\n" +
+	"\x0fexpected_end_ms\x18\n" +
+	" \x01(\x03R\rexpectedEndMs\"e\n" +
 	"\x0fListJobsRequest\x12\x10\n" +
 	"\x03all\x18\x01 \x01(\bR\x03all\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x12\x14\n" +
@@ -1399,14 +2777,102 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\"*\n" +
 	"\x11ExplainJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\xc1\x01\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\x8e\x02\n" +
 	"\vExplanation\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12(\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.llmos.v1.JobStateR\x05state\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06remedy\x18\x04 \x01(\tR\x06remedy\x12\x18\n" +
 	"\adetails\x18\x05 \x03(\tR\adetails\x12'\n" +
-	"\x06events\x18\x06 \x03(\v2\x0f.llmos.v1.EventR\x06events\"I\n" +
+	"\x06events\x18\x06 \x03(\v2\x0f.llmos.v1.EventR\x06events\x12*\n" +
+	"\x11expected_start_ms\x18\a \x01(\x03R\x0fexpectedStartMs\x12\x1f\n" +
+	"\vwould_start\x18\b \x03(\tR\n" +
+	"wouldStart\"7\n" +
+	"\x0ePlanJobRequest\x12%\n" +
+	"\x04spec\x18\x01 \x01(\v2\x11.llmos.v1.JobSpecR\x04spec\"\xae\x01\n" +
+	"\x0fPlanJobResponse\x12\x1d\n" +
+	"\n" +
+	"starts_now\x18\x01 \x01(\bR\tstartsNow\x12+\n" +
+	"\x05tasks\x18\x02 \x03(\v2\x15.llmos.v1.PlannedTaskR\x05tasks\x127\n" +
+	"\vexplanation\x18\x03 \x01(\v2\x15.llmos.v1.ExplanationR\vexplanation\x12\x16\n" +
+	"\x06evicts\x18\x04 \x03(\tR\x06evicts\"v\n" +
+	"\vPlannedTask\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
+	"\tnode_name\x18\x02 \x01(\tR\bnodeName\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x1d\n" +
+	"\n" +
+	"device_ids\x18\x04 \x03(\tR\tdeviceIds\")\n" +
+	"\x11ListQueuesRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\"A\n" +
+	"\x12ListQueuesResponse\x12+\n" +
+	"\x06queues\x18\x01 \x03(\v2\x13.llmos.v1.QueueViewR\x06queues\"\x9e\x02\n" +
+	"\tQueueView\x12%\n" +
+	"\x05queue\x18\x01 \x01(\v2\x0f.llmos.v1.QueueR\x05queue\x12\x18\n" +
+	"\arunning\x18\x02 \x01(\x05R\arunning\x12\x18\n" +
+	"\apending\x18\x03 \x01(\x05R\apending\x12\x1b\n" +
+	"\tgpu_milli\x18\x04 \x01(\x03R\bgpuMilli\x12\x1b\n" +
+	"\tcpu_milli\x18\x05 \x01(\x03R\bcpuMilli\x12\x14\n" +
+	"\x05share\x18\x06 \x01(\x01R\x05share\x12\x1d\n" +
+	"\n" +
+	"fair_share\x18\a \x01(\x01R\tfairShare\x12\x1d\n" +
+	"\n" +
+	"past_usage\x18\b \x01(\x01R\tpastUsage\x12(\n" +
+	"\x04used\x18\t \x03(\v2\x14.llmos.v1.QuotaLimitR\x04used\"S\n" +
+	"\x10SetQueuesRequest\x12'\n" +
+	"\x06queues\x18\x01 \x03(\v2\x0f.llmos.v1.QueueR\x06queues\x12\x16\n" +
+	"\x06remove\x18\x02 \x03(\tR\x06remove\")\n" +
+	"\x11SetQueuesResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"D\n" +
+	"\x10ListUsageRequest\x12\x19\n" +
+	"\bfrom_day\x18\x01 \x01(\x03R\afromDay\x12\x15\n" +
+	"\x06to_day\x18\x02 \x01(\x03R\x05toDay\";\n" +
+	"\x11ListUsageResponse\x12&\n" +
+	"\x04days\x18\x01 \x03(\v2\x12.llmos.v1.UsageDayR\x04days\"S\n" +
+	"\x18CreateReservationRequest\x127\n" +
+	"\vreservation\x18\x01 \x01(\v2\x15.llmos.v1.ReservationR\vreservation\"1\n" +
+	"\x19CreateReservationResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\".\n" +
+	"\x18RemoveReservationRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"1\n" +
+	"\x19RemoveReservationResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x19\n" +
+	"\x17ListReservationsRequest\"U\n" +
+	"\x18ListReservationsResponse\x129\n" +
+	"\freservations\x18\x01 \x03(\v2\x15.llmos.v1.ReservationR\freservations\"\x1b\n" +
+	"\x19GetSchedulerConfigRequest\"N\n" +
+	"\x19SetSchedulerConfigRequest\x121\n" +
+	"\x06config\x18\x01 \x01(\v2\x19.llmos.v1.SchedulerConfigR\x06config\"2\n" +
+	"\x1aSetSchedulerConfigResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"{\n" +
+	"\x10DrainNodeRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
+	"\x04undo\x18\x02 \x01(\bR\x04undo\x12\"\n" +
+	"\rstop_after_ms\x18\x03 \x01(\x03R\vstopAfterMs\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\")\n" +
+	"\x11DrainNodeResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"J\n" +
+	"\x12GetForecastRequest\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1d\n" +
+	"\n" +
+	"horizon_ms\x18\x02 \x01(\x03R\thorizonMs\"S\n" +
+	"\bForecast\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x120\n" +
+	"\x06series\x18\x02 \x03(\v2\x18.llmos.v1.ForecastSeriesR\x06series\"\xae\x02\n" +
+	"\x0eForecastSeries\x12\x1a\n" +
+	"\bresource\x18\x01 \x01(\tR\bresource\x12\x12\n" +
+	"\x04unit\x18\x02 \x01(\tR\x04unit\x121\n" +
+	"\asamples\x18\x03 \x03(\v2\x17.llmos.v1.ForecastPointR\asamples\x12\x14\n" +
+	"\x05level\x18\x04 \x01(\x01R\x05level\x12\x14\n" +
+	"\x05slope\x18\x05 \x01(\x01R\x05slope\x12 \n" +
+	"\vsignificant\x18\x06 \x01(\bR\vsignificant\x12$\n" +
+	"\x0ephase_start_ms\x18\a \x01(\x03R\fphaseStartMs\x12+\n" +
+	"\x04band\x18\b \x03(\v2\x17.llmos.v1.ForecastPointR\x04band\x12\x18\n" +
+	"\arequest\x18\t \x01(\x01R\arequest\"b\n" +
+	"\rForecastPoint\x12\x17\n" +
+	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12\x12\n" +
+	"\x04mean\x18\x02 \x01(\x01R\x04mean\x12\x10\n" +
+	"\x03low\x18\x03 \x01(\x01R\x03low\x12\x12\n" +
+	"\x04high\x18\x04 \x01(\x01R\x04high\"I\n" +
 	"\x0fWatchJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1f\n" +
 	"\vafter_index\x18\x02 \x01(\x04R\n" +
@@ -1465,7 +2931,7 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x17CreateJoinTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\x02 \x01(\x03R\texpiresMs2\x97\b\n" +
+	"expires_ms\x18\x02 \x01(\x03R\texpiresMs2\xbb\x11\n" +
 	"\x0eClusterService\x12Y\n" +
 	"\tSubmitJob\x12\x1a.llmos.v1.SubmitJobRequest\x1a\x1b.llmos.v1.SubmitJobResponse\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/jobs\x12O\n" +
 	"\x06GetJob\x12\x17.llmos.v1.GetJobRequest\x1a\x11.llmos.v1.JobView\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs/{job_id}\x12S\n" +
@@ -1482,7 +2948,21 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\tGetStatus\x12\x1a.llmos.v1.GetStatusRequest\x1a\x17.llmos.v1.ClusterStatus\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/status\x12m\n" +
 	"\x0fCreateJoinToken\x12 .llmos.v1.CreateJoinTokenRequest\x1a!.llmos.v1.CreateJoinTokenResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
-	"/v1/tokensB\x1eZ\x1cllmos/proto/llmos/v1;llmosv1b\x06proto3"
+	"/v1/tokens\x12X\n" +
+	"\aPlanJob\x12\x18.llmos.v1.PlanJobRequest\x1a\x19.llmos.v1.PlanJobResponse\"\x18\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/v1/jobs:plan\x12[\n" +
+	"\n" +
+	"ListQueues\x12\x1b.llmos.v1.ListQueuesRequest\x1a\x1c.llmos.v1.ListQueuesResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/queues\x12[\n" +
+	"\tSetQueues\x12\x1a.llmos.v1.SetQueuesRequest\x1a\x1b.llmos.v1.SetQueuesResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\x1a\n" +
+	"/v1/queues\x12W\n" +
+	"\tListUsage\x12\x1a.llmos.v1.ListUsageRequest\x1a\x1b.llmos.v1.ListUsageResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/usage\x12y\n" +
+	"\x11CreateReservation\x12\".llmos.v1.CreateReservationRequest\x1a#.llmos.v1.CreateReservationResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/reservations\x12}\n" +
+	"\x11RemoveReservation\x12\".llmos.v1.RemoveReservationRequest\x1a#.llmos.v1.RemoveReservationResponse\"\x1f\x82\xd3\xe4\x93\x02\x19*\x17/v1/reservations/{name}\x12s\n" +
+	"\x10ListReservations\x12!.llmos.v1.ListReservationsRequest\x1a\".llmos.v1.ListReservationsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/reservations\x12r\n" +
+	"\x12GetSchedulerConfig\x12#.llmos.v1.GetSchedulerConfigRequest\x1a\x19.llmos.v1.SchedulerConfig\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/config/scheduler\x12\x80\x01\n" +
+	"\x12SetSchedulerConfig\x12#.llmos.v1.SetSchedulerConfigRequest\x1a$.llmos.v1.SetSchedulerConfigResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\x1a\x14/v1/config/scheduler\x12j\n" +
+	"\tDrainNode\x12\x1a.llmos.v1.DrainNodeRequest\x1a\x1b.llmos.v1.DrainNodeResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/nodes/{node_id}:drain\x12c\n" +
+	"\vGetForecast\x12\x1c.llmos.v1.GetForecastRequest\x1a\x12.llmos.v1.Forecast\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/jobs/{job_id}:forecastB\x1eZ\x1cllmos/proto/llmos/v1;llmosv1b\x06proto3"
 
 var (
 	file_llmos_v1_api_proto_rawDescOnce sync.Once
@@ -1496,86 +2976,152 @@ func file_llmos_v1_api_proto_rawDescGZIP() []byte {
 	return file_llmos_v1_api_proto_rawDescData
 }
 
-var file_llmos_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_llmos_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_llmos_v1_api_proto_goTypes = []any{
-	(*SubmitJobRequest)(nil),        // 0: llmos.v1.SubmitJobRequest
-	(*SubmitJobResponse)(nil),       // 1: llmos.v1.SubmitJobResponse
-	(*GetJobRequest)(nil),           // 2: llmos.v1.GetJobRequest
-	(*JobView)(nil),                 // 3: llmos.v1.JobView
-	(*ListJobsRequest)(nil),         // 4: llmos.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),        // 5: llmos.v1.ListJobsResponse
-	(*StopJobRequest)(nil),          // 6: llmos.v1.StopJobRequest
-	(*StopJobResponse)(nil),         // 7: llmos.v1.StopJobResponse
-	(*ExplainJobRequest)(nil),       // 8: llmos.v1.ExplainJobRequest
-	(*Explanation)(nil),             // 9: llmos.v1.Explanation
-	(*WatchJobRequest)(nil),         // 10: llmos.v1.WatchJobRequest
-	(*ListNodesRequest)(nil),        // 11: llmos.v1.ListNodesRequest
-	(*NodeView)(nil),                // 12: llmos.v1.NodeView
-	(*ListNodesResponse)(nil),       // 13: llmos.v1.ListNodesResponse
-	(*RemoveNodeRequest)(nil),       // 14: llmos.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),      // 15: llmos.v1.RemoveNodeResponse
-	(*GetStatusRequest)(nil),        // 16: llmos.v1.GetStatusRequest
-	(*ServerStatus)(nil),            // 17: llmos.v1.ServerStatus
-	(*ClusterStatus)(nil),           // 18: llmos.v1.ClusterStatus
-	(*CreateJoinTokenRequest)(nil),  // 19: llmos.v1.CreateJoinTokenRequest
-	(*CreateJoinTokenResponse)(nil), // 20: llmos.v1.CreateJoinTokenResponse
-	(*JobSpec)(nil),                 // 21: llmos.v1.JobSpec
-	(*Job)(nil),                     // 22: llmos.v1.Job
-	(*Attempt)(nil),                 // 23: llmos.v1.Attempt
-	(*Task)(nil),                    // 24: llmos.v1.Task
-	(*Allocation)(nil),              // 25: llmos.v1.Allocation
-	(*Progress)(nil),                // 26: llmos.v1.Progress
-	(*Event)(nil),                   // 27: llmos.v1.Event
-	(JobState)(0),                   // 28: llmos.v1.JobState
-	(*Node)(nil),                    // 29: llmos.v1.Node
-	(*NodeAccount)(nil),             // 30: llmos.v1.NodeAccount
-	(MemberRole)(0),                 // 31: llmos.v1.MemberRole
-	(*ReadLogsRequest)(nil),         // 32: llmos.v1.ReadLogsRequest
-	(*LogChunk)(nil),                // 33: llmos.v1.LogChunk
+	(*SubmitJobRequest)(nil),           // 0: llmos.v1.SubmitJobRequest
+	(*SubmitJobResponse)(nil),          // 1: llmos.v1.SubmitJobResponse
+	(*GetJobRequest)(nil),              // 2: llmos.v1.GetJobRequest
+	(*JobView)(nil),                    // 3: llmos.v1.JobView
+	(*ListJobsRequest)(nil),            // 4: llmos.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),           // 5: llmos.v1.ListJobsResponse
+	(*StopJobRequest)(nil),             // 6: llmos.v1.StopJobRequest
+	(*StopJobResponse)(nil),            // 7: llmos.v1.StopJobResponse
+	(*ExplainJobRequest)(nil),          // 8: llmos.v1.ExplainJobRequest
+	(*Explanation)(nil),                // 9: llmos.v1.Explanation
+	(*PlanJobRequest)(nil),             // 10: llmos.v1.PlanJobRequest
+	(*PlanJobResponse)(nil),            // 11: llmos.v1.PlanJobResponse
+	(*PlannedTask)(nil),                // 12: llmos.v1.PlannedTask
+	(*ListQueuesRequest)(nil),          // 13: llmos.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),         // 14: llmos.v1.ListQueuesResponse
+	(*QueueView)(nil),                  // 15: llmos.v1.QueueView
+	(*SetQueuesRequest)(nil),           // 16: llmos.v1.SetQueuesRequest
+	(*SetQueuesResponse)(nil),          // 17: llmos.v1.SetQueuesResponse
+	(*ListUsageRequest)(nil),           // 18: llmos.v1.ListUsageRequest
+	(*ListUsageResponse)(nil),          // 19: llmos.v1.ListUsageResponse
+	(*CreateReservationRequest)(nil),   // 20: llmos.v1.CreateReservationRequest
+	(*CreateReservationResponse)(nil),  // 21: llmos.v1.CreateReservationResponse
+	(*RemoveReservationRequest)(nil),   // 22: llmos.v1.RemoveReservationRequest
+	(*RemoveReservationResponse)(nil),  // 23: llmos.v1.RemoveReservationResponse
+	(*ListReservationsRequest)(nil),    // 24: llmos.v1.ListReservationsRequest
+	(*ListReservationsResponse)(nil),   // 25: llmos.v1.ListReservationsResponse
+	(*GetSchedulerConfigRequest)(nil),  // 26: llmos.v1.GetSchedulerConfigRequest
+	(*SetSchedulerConfigRequest)(nil),  // 27: llmos.v1.SetSchedulerConfigRequest
+	(*SetSchedulerConfigResponse)(nil), // 28: llmos.v1.SetSchedulerConfigResponse
+	(*DrainNodeRequest)(nil),           // 29: llmos.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),          // 30: llmos.v1.DrainNodeResponse
+	(*GetForecastRequest)(nil),         // 31: llmos.v1.GetForecastRequest
+	(*Forecast)(nil),                   // 32: llmos.v1.Forecast
+	(*ForecastSeries)(nil),             // 33: llmos.v1.ForecastSeries
+	(*ForecastPoint)(nil),              // 34: llmos.v1.ForecastPoint
+	(*WatchJobRequest)(nil),            // 35: llmos.v1.WatchJobRequest
+	(*ListNodesRequest)(nil),           // 36: llmos.v1.ListNodesRequest
+	(*NodeView)(nil),                   // 37: llmos.v1.NodeView
+	(*ListNodesResponse)(nil),          // 38: llmos.v1.ListNodesResponse
+	(*RemoveNodeRequest)(nil),          // 39: llmos.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 40: llmos.v1.RemoveNodeResponse
+	(*GetStatusRequest)(nil),           // 41: llmos.v1.GetStatusRequest
+	(*ServerStatus)(nil),               // 42: llmos.v1.ServerStatus
+	(*ClusterStatus)(nil),              // 43: llmos.v1.ClusterStatus
+	(*CreateJoinTokenRequest)(nil),     // 44: llmos.v1.CreateJoinTokenRequest
+	(*CreateJoinTokenResponse)(nil),    // 45: llmos.v1.CreateJoinTokenResponse
+	(*JobSpec)(nil),                    // 46: llmos.v1.JobSpec
+	(*Job)(nil),                        // 47: llmos.v1.Job
+	(*Attempt)(nil),                    // 48: llmos.v1.Attempt
+	(*Task)(nil),                       // 49: llmos.v1.Task
+	(*Allocation)(nil),                 // 50: llmos.v1.Allocation
+	(*Progress)(nil),                   // 51: llmos.v1.Progress
+	(*Event)(nil),                      // 52: llmos.v1.Event
+	(JobState)(0),                      // 53: llmos.v1.JobState
+	(*Queue)(nil),                      // 54: llmos.v1.Queue
+	(*QuotaLimit)(nil),                 // 55: llmos.v1.QuotaLimit
+	(*UsageDay)(nil),                   // 56: llmos.v1.UsageDay
+	(*Reservation)(nil),                // 57: llmos.v1.Reservation
+	(*SchedulerConfig)(nil),            // 58: llmos.v1.SchedulerConfig
+	(*Node)(nil),                       // 59: llmos.v1.Node
+	(*NodeAccount)(nil),                // 60: llmos.v1.NodeAccount
+	(MemberRole)(0),                    // 61: llmos.v1.MemberRole
+	(*ReadLogsRequest)(nil),            // 62: llmos.v1.ReadLogsRequest
+	(*LogChunk)(nil),                   // 63: llmos.v1.LogChunk
 }
 var file_llmos_v1_api_proto_depIdxs = []int32{
-	21, // 0: llmos.v1.SubmitJobRequest.spec:type_name -> llmos.v1.JobSpec
-	22, // 1: llmos.v1.JobView.job:type_name -> llmos.v1.Job
-	23, // 2: llmos.v1.JobView.attempt:type_name -> llmos.v1.Attempt
-	24, // 3: llmos.v1.JobView.tasks:type_name -> llmos.v1.Task
-	25, // 4: llmos.v1.JobView.allocations:type_name -> llmos.v1.Allocation
-	26, // 5: llmos.v1.JobView.progress:type_name -> llmos.v1.Progress
-	27, // 6: llmos.v1.JobView.events:type_name -> llmos.v1.Event
+	46, // 0: llmos.v1.SubmitJobRequest.spec:type_name -> llmos.v1.JobSpec
+	47, // 1: llmos.v1.JobView.job:type_name -> llmos.v1.Job
+	48, // 2: llmos.v1.JobView.attempt:type_name -> llmos.v1.Attempt
+	49, // 3: llmos.v1.JobView.tasks:type_name -> llmos.v1.Task
+	50, // 4: llmos.v1.JobView.allocations:type_name -> llmos.v1.Allocation
+	51, // 5: llmos.v1.JobView.progress:type_name -> llmos.v1.Progress
+	52, // 6: llmos.v1.JobView.events:type_name -> llmos.v1.Event
 	3,  // 7: llmos.v1.ListJobsResponse.jobs:type_name -> llmos.v1.JobView
-	28, // 8: llmos.v1.Explanation.state:type_name -> llmos.v1.JobState
-	27, // 9: llmos.v1.Explanation.events:type_name -> llmos.v1.Event
-	29, // 10: llmos.v1.NodeView.node:type_name -> llmos.v1.Node
-	30, // 11: llmos.v1.NodeView.account:type_name -> llmos.v1.NodeAccount
-	12, // 12: llmos.v1.ListNodesResponse.nodes:type_name -> llmos.v1.NodeView
-	17, // 13: llmos.v1.ClusterStatus.servers:type_name -> llmos.v1.ServerStatus
-	31, // 14: llmos.v1.CreateJoinTokenRequest.role:type_name -> llmos.v1.MemberRole
-	0,  // 15: llmos.v1.ClusterService.SubmitJob:input_type -> llmos.v1.SubmitJobRequest
-	2,  // 16: llmos.v1.ClusterService.GetJob:input_type -> llmos.v1.GetJobRequest
-	4,  // 17: llmos.v1.ClusterService.ListJobs:input_type -> llmos.v1.ListJobsRequest
-	6,  // 18: llmos.v1.ClusterService.StopJob:input_type -> llmos.v1.StopJobRequest
-	8,  // 19: llmos.v1.ClusterService.ExplainJob:input_type -> llmos.v1.ExplainJobRequest
-	10, // 20: llmos.v1.ClusterService.WatchJob:input_type -> llmos.v1.WatchJobRequest
-	32, // 21: llmos.v1.ClusterService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
-	11, // 22: llmos.v1.ClusterService.ListNodes:input_type -> llmos.v1.ListNodesRequest
-	14, // 23: llmos.v1.ClusterService.RemoveNode:input_type -> llmos.v1.RemoveNodeRequest
-	16, // 24: llmos.v1.ClusterService.GetStatus:input_type -> llmos.v1.GetStatusRequest
-	19, // 25: llmos.v1.ClusterService.CreateJoinToken:input_type -> llmos.v1.CreateJoinTokenRequest
-	1,  // 26: llmos.v1.ClusterService.SubmitJob:output_type -> llmos.v1.SubmitJobResponse
-	3,  // 27: llmos.v1.ClusterService.GetJob:output_type -> llmos.v1.JobView
-	5,  // 28: llmos.v1.ClusterService.ListJobs:output_type -> llmos.v1.ListJobsResponse
-	7,  // 29: llmos.v1.ClusterService.StopJob:output_type -> llmos.v1.StopJobResponse
-	9,  // 30: llmos.v1.ClusterService.ExplainJob:output_type -> llmos.v1.Explanation
-	3,  // 31: llmos.v1.ClusterService.WatchJob:output_type -> llmos.v1.JobView
-	33, // 32: llmos.v1.ClusterService.ReadLogs:output_type -> llmos.v1.LogChunk
-	13, // 33: llmos.v1.ClusterService.ListNodes:output_type -> llmos.v1.ListNodesResponse
-	15, // 34: llmos.v1.ClusterService.RemoveNode:output_type -> llmos.v1.RemoveNodeResponse
-	18, // 35: llmos.v1.ClusterService.GetStatus:output_type -> llmos.v1.ClusterStatus
-	20, // 36: llmos.v1.ClusterService.CreateJoinToken:output_type -> llmos.v1.CreateJoinTokenResponse
-	26, // [26:37] is the sub-list for method output_type
-	15, // [15:26] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	53, // 8: llmos.v1.Explanation.state:type_name -> llmos.v1.JobState
+	52, // 9: llmos.v1.Explanation.events:type_name -> llmos.v1.Event
+	46, // 10: llmos.v1.PlanJobRequest.spec:type_name -> llmos.v1.JobSpec
+	12, // 11: llmos.v1.PlanJobResponse.tasks:type_name -> llmos.v1.PlannedTask
+	9,  // 12: llmos.v1.PlanJobResponse.explanation:type_name -> llmos.v1.Explanation
+	15, // 13: llmos.v1.ListQueuesResponse.queues:type_name -> llmos.v1.QueueView
+	54, // 14: llmos.v1.QueueView.queue:type_name -> llmos.v1.Queue
+	55, // 15: llmos.v1.QueueView.used:type_name -> llmos.v1.QuotaLimit
+	54, // 16: llmos.v1.SetQueuesRequest.queues:type_name -> llmos.v1.Queue
+	56, // 17: llmos.v1.ListUsageResponse.days:type_name -> llmos.v1.UsageDay
+	57, // 18: llmos.v1.CreateReservationRequest.reservation:type_name -> llmos.v1.Reservation
+	57, // 19: llmos.v1.ListReservationsResponse.reservations:type_name -> llmos.v1.Reservation
+	58, // 20: llmos.v1.SetSchedulerConfigRequest.config:type_name -> llmos.v1.SchedulerConfig
+	33, // 21: llmos.v1.Forecast.series:type_name -> llmos.v1.ForecastSeries
+	34, // 22: llmos.v1.ForecastSeries.samples:type_name -> llmos.v1.ForecastPoint
+	34, // 23: llmos.v1.ForecastSeries.band:type_name -> llmos.v1.ForecastPoint
+	59, // 24: llmos.v1.NodeView.node:type_name -> llmos.v1.Node
+	60, // 25: llmos.v1.NodeView.account:type_name -> llmos.v1.NodeAccount
+	37, // 26: llmos.v1.ListNodesResponse.nodes:type_name -> llmos.v1.NodeView
+	42, // 27: llmos.v1.ClusterStatus.servers:type_name -> llmos.v1.ServerStatus
+	61, // 28: llmos.v1.CreateJoinTokenRequest.role:type_name -> llmos.v1.MemberRole
+	0,  // 29: llmos.v1.ClusterService.SubmitJob:input_type -> llmos.v1.SubmitJobRequest
+	2,  // 30: llmos.v1.ClusterService.GetJob:input_type -> llmos.v1.GetJobRequest
+	4,  // 31: llmos.v1.ClusterService.ListJobs:input_type -> llmos.v1.ListJobsRequest
+	6,  // 32: llmos.v1.ClusterService.StopJob:input_type -> llmos.v1.StopJobRequest
+	8,  // 33: llmos.v1.ClusterService.ExplainJob:input_type -> llmos.v1.ExplainJobRequest
+	35, // 34: llmos.v1.ClusterService.WatchJob:input_type -> llmos.v1.WatchJobRequest
+	62, // 35: llmos.v1.ClusterService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
+	36, // 36: llmos.v1.ClusterService.ListNodes:input_type -> llmos.v1.ListNodesRequest
+	39, // 37: llmos.v1.ClusterService.RemoveNode:input_type -> llmos.v1.RemoveNodeRequest
+	41, // 38: llmos.v1.ClusterService.GetStatus:input_type -> llmos.v1.GetStatusRequest
+	44, // 39: llmos.v1.ClusterService.CreateJoinToken:input_type -> llmos.v1.CreateJoinTokenRequest
+	10, // 40: llmos.v1.ClusterService.PlanJob:input_type -> llmos.v1.PlanJobRequest
+	13, // 41: llmos.v1.ClusterService.ListQueues:input_type -> llmos.v1.ListQueuesRequest
+	16, // 42: llmos.v1.ClusterService.SetQueues:input_type -> llmos.v1.SetQueuesRequest
+	18, // 43: llmos.v1.ClusterService.ListUsage:input_type -> llmos.v1.ListUsageRequest
+	20, // 44: llmos.v1.ClusterService.CreateReservation:input_type -> llmos.v1.CreateReservationRequest
+	22, // 45: llmos.v1.ClusterService.RemoveReservation:input_type -> llmos.v1.RemoveReservationRequest
+	24, // 46: llmos.v1.ClusterService.ListReservations:input_type -> llmos.v1.ListReservationsRequest
+	26, // 47: llmos.v1.ClusterService.GetSchedulerConfig:input_type -> llmos.v1.GetSchedulerConfigRequest
+	27, // 48: llmos.v1.ClusterService.SetSchedulerConfig:input_type -> llmos.v1.SetSchedulerConfigRequest
+	29, // 49: llmos.v1.ClusterService.DrainNode:input_type -> llmos.v1.DrainNodeRequest
+	31, // 50: llmos.v1.ClusterService.GetForecast:input_type -> llmos.v1.GetForecastRequest
+	1,  // 51: llmos.v1.ClusterService.SubmitJob:output_type -> llmos.v1.SubmitJobResponse
+	3,  // 52: llmos.v1.ClusterService.GetJob:output_type -> llmos.v1.JobView
+	5,  // 53: llmos.v1.ClusterService.ListJobs:output_type -> llmos.v1.ListJobsResponse
+	7,  // 54: llmos.v1.ClusterService.StopJob:output_type -> llmos.v1.StopJobResponse
+	9,  // 55: llmos.v1.ClusterService.ExplainJob:output_type -> llmos.v1.Explanation
+	3,  // 56: llmos.v1.ClusterService.WatchJob:output_type -> llmos.v1.JobView
+	63, // 57: llmos.v1.ClusterService.ReadLogs:output_type -> llmos.v1.LogChunk
+	38, // 58: llmos.v1.ClusterService.ListNodes:output_type -> llmos.v1.ListNodesResponse
+	40, // 59: llmos.v1.ClusterService.RemoveNode:output_type -> llmos.v1.RemoveNodeResponse
+	43, // 60: llmos.v1.ClusterService.GetStatus:output_type -> llmos.v1.ClusterStatus
+	45, // 61: llmos.v1.ClusterService.CreateJoinToken:output_type -> llmos.v1.CreateJoinTokenResponse
+	11, // 62: llmos.v1.ClusterService.PlanJob:output_type -> llmos.v1.PlanJobResponse
+	14, // 63: llmos.v1.ClusterService.ListQueues:output_type -> llmos.v1.ListQueuesResponse
+	17, // 64: llmos.v1.ClusterService.SetQueues:output_type -> llmos.v1.SetQueuesResponse
+	19, // 65: llmos.v1.ClusterService.ListUsage:output_type -> llmos.v1.ListUsageResponse
+	21, // 66: llmos.v1.ClusterService.CreateReservation:output_type -> llmos.v1.CreateReservationResponse
+	23, // 67: llmos.v1.ClusterService.RemoveReservation:output_type -> llmos.v1.RemoveReservationResponse
+	25, // 68: llmos.v1.ClusterService.ListReservations:output_type -> llmos.v1.ListReservationsResponse
+	58, // 69: llmos.v1.ClusterService.GetSchedulerConfig:output_type -> llmos.v1.SchedulerConfig
+	28, // 70: llmos.v1.ClusterService.SetSchedulerConfig:output_type -> llmos.v1.SetSchedulerConfigResponse
+	30, // 71: llmos.v1.ClusterService.DrainNode:output_type -> llmos.v1.DrainNodeResponse
+	32, // 72: llmos.v1.ClusterService.GetForecast:output_type -> llmos.v1.Forecast
+	51, // [51:73] is the sub-list for method output_type
+	29, // [29:51] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_api_proto_init() }
@@ -1591,7 +3137,7 @@ func file_llmos_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_api_proto_rawDesc), len(file_llmos_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,17 +21,28 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ClusterService_SubmitJob_FullMethodName       = "/llmos.v1.ClusterService/SubmitJob"
-	ClusterService_GetJob_FullMethodName          = "/llmos.v1.ClusterService/GetJob"
-	ClusterService_ListJobs_FullMethodName        = "/llmos.v1.ClusterService/ListJobs"
-	ClusterService_StopJob_FullMethodName         = "/llmos.v1.ClusterService/StopJob"
-	ClusterService_ExplainJob_FullMethodName      = "/llmos.v1.ClusterService/ExplainJob"
-	ClusterService_WatchJob_FullMethodName        = "/llmos.v1.ClusterService/WatchJob"
-	ClusterService_ReadLogs_FullMethodName        = "/llmos.v1.ClusterService/ReadLogs"
-	ClusterService_ListNodes_FullMethodName       = "/llmos.v1.ClusterService/ListNodes"
-	ClusterService_RemoveNode_FullMethodName      = "/llmos.v1.ClusterService/RemoveNode"
-	ClusterService_GetStatus_FullMethodName       = "/llmos.v1.ClusterService/GetStatus"
-	ClusterService_CreateJoinToken_FullMethodName = "/llmos.v1.ClusterService/CreateJoinToken"
+	ClusterService_SubmitJob_FullMethodName          = "/llmos.v1.ClusterService/SubmitJob"
+	ClusterService_GetJob_FullMethodName             = "/llmos.v1.ClusterService/GetJob"
+	ClusterService_ListJobs_FullMethodName           = "/llmos.v1.ClusterService/ListJobs"
+	ClusterService_StopJob_FullMethodName            = "/llmos.v1.ClusterService/StopJob"
+	ClusterService_ExplainJob_FullMethodName         = "/llmos.v1.ClusterService/ExplainJob"
+	ClusterService_WatchJob_FullMethodName           = "/llmos.v1.ClusterService/WatchJob"
+	ClusterService_ReadLogs_FullMethodName           = "/llmos.v1.ClusterService/ReadLogs"
+	ClusterService_ListNodes_FullMethodName          = "/llmos.v1.ClusterService/ListNodes"
+	ClusterService_RemoveNode_FullMethodName         = "/llmos.v1.ClusterService/RemoveNode"
+	ClusterService_GetStatus_FullMethodName          = "/llmos.v1.ClusterService/GetStatus"
+	ClusterService_CreateJoinToken_FullMethodName    = "/llmos.v1.ClusterService/CreateJoinToken"
+	ClusterService_PlanJob_FullMethodName            = "/llmos.v1.ClusterService/PlanJob"
+	ClusterService_ListQueues_FullMethodName         = "/llmos.v1.ClusterService/ListQueues"
+	ClusterService_SetQueues_FullMethodName          = "/llmos.v1.ClusterService/SetQueues"
+	ClusterService_ListUsage_FullMethodName          = "/llmos.v1.ClusterService/ListUsage"
+	ClusterService_CreateReservation_FullMethodName  = "/llmos.v1.ClusterService/CreateReservation"
+	ClusterService_RemoveReservation_FullMethodName  = "/llmos.v1.ClusterService/RemoveReservation"
+	ClusterService_ListReservations_FullMethodName   = "/llmos.v1.ClusterService/ListReservations"
+	ClusterService_GetSchedulerConfig_FullMethodName = "/llmos.v1.ClusterService/GetSchedulerConfig"
+	ClusterService_SetSchedulerConfig_FullMethodName = "/llmos.v1.ClusterService/SetSchedulerConfig"
+	ClusterService_DrainNode_FullMethodName          = "/llmos.v1.ClusterService/DrainNode"
+	ClusterService_GetForecast_FullMethodName        = "/llmos.v1.ClusterService/GetForecast"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -49,6 +60,17 @@ type ClusterServiceClient interface {
 	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error)
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*ClusterStatus, error)
 	CreateJoinToken(ctx context.Context, in *CreateJoinTokenRequest, opts ...grpc.CallOption) (*CreateJoinTokenResponse, error)
+	PlanJob(ctx context.Context, in *PlanJobRequest, opts ...grpc.CallOption) (*PlanJobResponse, error)
+	ListQueues(ctx context.Context, in *ListQueuesRequest, opts ...grpc.CallOption) (*ListQueuesResponse, error)
+	SetQueues(ctx context.Context, in *SetQueuesRequest, opts ...grpc.CallOption) (*SetQueuesResponse, error)
+	ListUsage(ctx context.Context, in *ListUsageRequest, opts ...grpc.CallOption) (*ListUsageResponse, error)
+	CreateReservation(ctx context.Context, in *CreateReservationRequest, opts ...grpc.CallOption) (*CreateReservationResponse, error)
+	RemoveReservation(ctx context.Context, in *RemoveReservationRequest, opts ...grpc.CallOption) (*RemoveReservationResponse, error)
+	ListReservations(ctx context.Context, in *ListReservationsRequest, opts ...grpc.CallOption) (*ListReservationsResponse, error)
+	GetSchedulerConfig(ctx context.Context, in *GetSchedulerConfigRequest, opts ...grpc.CallOption) (*SchedulerConfig, error)
+	SetSchedulerConfig(ctx context.Context, in *SetSchedulerConfigRequest, opts ...grpc.CallOption) (*SetSchedulerConfigResponse, error)
+	DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error)
+	GetForecast(ctx context.Context, in *GetForecastRequest, opts ...grpc.CallOption) (*Forecast, error)
 }
 
 type clusterServiceClient struct {
@@ -187,6 +209,116 @@ func (c *clusterServiceClient) CreateJoinToken(ctx context.Context, in *CreateJo
 	return out, nil
 }
 
+func (c *clusterServiceClient) PlanJob(ctx context.Context, in *PlanJobRequest, opts ...grpc.CallOption) (*PlanJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanJobResponse)
+	err := c.cc.Invoke(ctx, ClusterService_PlanJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ListQueues(ctx context.Context, in *ListQueuesRequest, opts ...grpc.CallOption) (*ListQueuesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListQueuesResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ListQueues_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) SetQueues(ctx context.Context, in *SetQueuesRequest, opts ...grpc.CallOption) (*SetQueuesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetQueuesResponse)
+	err := c.cc.Invoke(ctx, ClusterService_SetQueues_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ListUsage(ctx context.Context, in *ListUsageRequest, opts ...grpc.CallOption) (*ListUsageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListUsageResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ListUsage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) CreateReservation(ctx context.Context, in *CreateReservationRequest, opts ...grpc.CallOption) (*CreateReservationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateReservationResponse)
+	err := c.cc.Invoke(ctx, ClusterService_CreateReservation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) RemoveReservation(ctx context.Context, in *RemoveReservationRequest, opts ...grpc.CallOption) (*RemoveReservationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveReservationResponse)
+	err := c.cc.Invoke(ctx, ClusterService_RemoveReservation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ListReservations(ctx context.Context, in *ListReservationsRequest, opts ...grpc.CallOption) (*ListReservationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReservationsResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ListReservations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) GetSchedulerConfig(ctx context.Context, in *GetSchedulerConfigRequest, opts ...grpc.CallOption) (*SchedulerConfig, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SchedulerConfig)
+	err := c.cc.Invoke(ctx, ClusterService_GetSchedulerConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) SetSchedulerConfig(ctx context.Context, in *SetSchedulerConfigRequest, opts ...grpc.CallOption) (*SetSchedulerConfigResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetSchedulerConfigResponse)
+	err := c.cc.Invoke(ctx, ClusterService_SetSchedulerConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainNodeResponse)
+	err := c.cc.Invoke(ctx, ClusterService_DrainNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) GetForecast(ctx context.Context, in *GetForecastRequest, opts ...grpc.CallOption) (*Forecast, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Forecast)
+	err := c.cc.Invoke(ctx, ClusterService_GetForecast_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -202,6 +334,17 @@ type ClusterServiceServer interface {
 	RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error)
 	GetStatus(context.Context, *GetStatusRequest) (*ClusterStatus, error)
 	CreateJoinToken(context.Context, *CreateJoinTokenRequest) (*CreateJoinTokenResponse, error)
+	PlanJob(context.Context, *PlanJobRequest) (*PlanJobResponse, error)
+	ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error)
+	SetQueues(context.Context, *SetQueuesRequest) (*SetQueuesResponse, error)
+	ListUsage(context.Context, *ListUsageRequest) (*ListUsageResponse, error)
+	CreateReservation(context.Context, *CreateReservationRequest) (*CreateReservationResponse, error)
+	RemoveReservation(context.Context, *RemoveReservationRequest) (*RemoveReservationResponse, error)
+	ListReservations(context.Context, *ListReservationsRequest) (*ListReservationsResponse, error)
+	GetSchedulerConfig(context.Context, *GetSchedulerConfigRequest) (*SchedulerConfig, error)
+	SetSchedulerConfig(context.Context, *SetSchedulerConfigRequest) (*SetSchedulerConfigResponse, error)
+	DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error)
+	GetForecast(context.Context, *GetForecastRequest) (*Forecast, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -244,6 +387,39 @@ func (UnimplementedClusterServiceServer) GetStatus(context.Context, *GetStatusRe
 }
 func (UnimplementedClusterServiceServer) CreateJoinToken(context.Context, *CreateJoinTokenRequest) (*CreateJoinTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateJoinToken not implemented")
+}
+func (UnimplementedClusterServiceServer) PlanJob(context.Context, *PlanJobRequest) (*PlanJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanJob not implemented")
+}
+func (UnimplementedClusterServiceServer) ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListQueues not implemented")
+}
+func (UnimplementedClusterServiceServer) SetQueues(context.Context, *SetQueuesRequest) (*SetQueuesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetQueues not implemented")
+}
+func (UnimplementedClusterServiceServer) ListUsage(context.Context, *ListUsageRequest) (*ListUsageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListUsage not implemented")
+}
+func (UnimplementedClusterServiceServer) CreateReservation(context.Context, *CreateReservationRequest) (*CreateReservationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateReservation not implemented")
+}
+func (UnimplementedClusterServiceServer) RemoveReservation(context.Context, *RemoveReservationRequest) (*RemoveReservationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveReservation not implemented")
+}
+func (UnimplementedClusterServiceServer) ListReservations(context.Context, *ListReservationsRequest) (*ListReservationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReservations not implemented")
+}
+func (UnimplementedClusterServiceServer) GetSchedulerConfig(context.Context, *GetSchedulerConfigRequest) (*SchedulerConfig, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSchedulerConfig not implemented")
+}
+func (UnimplementedClusterServiceServer) SetSchedulerConfig(context.Context, *SetSchedulerConfigRequest) (*SetSchedulerConfigResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetSchedulerConfig not implemented")
+}
+func (UnimplementedClusterServiceServer) DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainNode not implemented")
+}
+func (UnimplementedClusterServiceServer) GetForecast(context.Context, *GetForecastRequest) (*Forecast, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetForecast not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -450,6 +626,204 @@ func _ClusterService_CreateJoinToken_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_PlanJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).PlanJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_PlanJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).PlanJob(ctx, req.(*PlanJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ListQueues_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListQueuesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ListQueues(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ListQueues_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ListQueues(ctx, req.(*ListQueuesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_SetQueues_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetQueuesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).SetQueues(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_SetQueues_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).SetQueues(ctx, req.(*SetQueuesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ListUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListUsageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ListUsage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ListUsage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ListUsage(ctx, req.(*ListUsageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_CreateReservation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateReservationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).CreateReservation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_CreateReservation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).CreateReservation(ctx, req.(*CreateReservationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_RemoveReservation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveReservationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).RemoveReservation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_RemoveReservation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).RemoveReservation(ctx, req.(*RemoveReservationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ListReservations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReservationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ListReservations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ListReservations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ListReservations(ctx, req.(*ListReservationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_GetSchedulerConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSchedulerConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).GetSchedulerConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_GetSchedulerConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).GetSchedulerConfig(ctx, req.(*GetSchedulerConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_SetSchedulerConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetSchedulerConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).SetSchedulerConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_SetSchedulerConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).SetSchedulerConfig(ctx, req.(*SetSchedulerConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_DrainNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).DrainNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_DrainNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).DrainNode(ctx, req.(*DrainNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_GetForecast_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetForecastRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).GetForecast(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_GetForecast_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).GetForecast(ctx, req.(*GetForecastRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -492,6 +866,50 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateJoinToken",
 			Handler:    _ClusterService_CreateJoinToken_Handler,
+		},
+		{
+			MethodName: "PlanJob",
+			Handler:    _ClusterService_PlanJob_Handler,
+		},
+		{
+			MethodName: "ListQueues",
+			Handler:    _ClusterService_ListQueues_Handler,
+		},
+		{
+			MethodName: "SetQueues",
+			Handler:    _ClusterService_SetQueues_Handler,
+		},
+		{
+			MethodName: "ListUsage",
+			Handler:    _ClusterService_ListUsage_Handler,
+		},
+		{
+			MethodName: "CreateReservation",
+			Handler:    _ClusterService_CreateReservation_Handler,
+		},
+		{
+			MethodName: "RemoveReservation",
+			Handler:    _ClusterService_RemoveReservation_Handler,
+		},
+		{
+			MethodName: "ListReservations",
+			Handler:    _ClusterService_ListReservations_Handler,
+		},
+		{
+			MethodName: "GetSchedulerConfig",
+			Handler:    _ClusterService_GetSchedulerConfig_Handler,
+		},
+		{
+			MethodName: "SetSchedulerConfig",
+			Handler:    _ClusterService_SetSchedulerConfig_Handler,
+		},
+		{
+			MethodName: "DrainNode",
+			Handler:    _ClusterService_DrainNode_Handler,
+		},
+		{
+			MethodName: "GetForecast",
+			Handler:    _ClusterService_GetForecast_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -103,6 +103,13 @@ type Command struct {
 	//	*Command_Collect
 	//	*Command_VerifyHash
 	//	*Command_RemoveNode
+	//	*Command_SetQueues
+	//	*Command_SetSchedulerConfig
+	//	*Command_CreateReservation
+	//	*Command_RemoveReservation
+	//	*Command_FireCron
+	//	*Command_DrainNode
+	//	*Command_LapseClaims
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -262,6 +269,69 @@ func (x *Command) GetRemoveNode() *RemoveNode {
 	return nil
 }
 
+func (x *Command) GetSetQueues() *SetQueues {
+	if x != nil {
+		if x, ok := x.Op.(*Command_SetQueues); ok {
+			return x.SetQueues
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetSchedulerConfig() *SetSchedulerConfig {
+	if x != nil {
+		if x, ok := x.Op.(*Command_SetSchedulerConfig); ok {
+			return x.SetSchedulerConfig
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCreateReservation() *CreateReservation {
+	if x != nil {
+		if x, ok := x.Op.(*Command_CreateReservation); ok {
+			return x.CreateReservation
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRemoveReservation() *RemoveReservation {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RemoveReservation); ok {
+			return x.RemoveReservation
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetFireCron() *FireCron {
+	if x != nil {
+		if x, ok := x.Op.(*Command_FireCron); ok {
+			return x.FireCron
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDrainNode() *DrainNode {
+	if x != nil {
+		if x, ok := x.Op.(*Command_DrainNode); ok {
+			return x.DrainNode
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetLapseClaims() *LapseClaims {
+	if x != nil {
+		if x, ok := x.Op.(*Command_LapseClaims); ok {
+			return x.LapseClaims
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -318,6 +388,34 @@ type Command_RemoveNode struct {
 	RemoveNode *RemoveNode `protobuf:"bytes,13,opt,name=remove_node,json=removeNode,proto3,oneof"`
 }
 
+type Command_SetQueues struct {
+	SetQueues *SetQueues `protobuf:"bytes,14,opt,name=set_queues,json=setQueues,proto3,oneof"`
+}
+
+type Command_SetSchedulerConfig struct {
+	SetSchedulerConfig *SetSchedulerConfig `protobuf:"bytes,15,opt,name=set_scheduler_config,json=setSchedulerConfig,proto3,oneof"`
+}
+
+type Command_CreateReservation struct {
+	CreateReservation *CreateReservation `protobuf:"bytes,16,opt,name=create_reservation,json=createReservation,proto3,oneof"`
+}
+
+type Command_RemoveReservation struct {
+	RemoveReservation *RemoveReservation `protobuf:"bytes,17,opt,name=remove_reservation,json=removeReservation,proto3,oneof"`
+}
+
+type Command_FireCron struct {
+	FireCron *FireCron `protobuf:"bytes,18,opt,name=fire_cron,json=fireCron,proto3,oneof"`
+}
+
+type Command_DrainNode struct {
+	DrainNode *DrainNode `protobuf:"bytes,19,opt,name=drain_node,json=drainNode,proto3,oneof"`
+}
+
+type Command_LapseClaims struct {
+	LapseClaims *LapseClaims `protobuf:"bytes,20,opt,name=lapse_claims,json=lapseClaims,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Op() {}
 
 func (*Command_SubmitJob) isCommand_Op() {}
@@ -343,6 +441,20 @@ func (*Command_Collect) isCommand_Op() {}
 func (*Command_VerifyHash) isCommand_Op() {}
 
 func (*Command_RemoveNode) isCommand_Op() {}
+
+func (*Command_SetQueues) isCommand_Op() {}
+
+func (*Command_SetSchedulerConfig) isCommand_Op() {}
+
+func (*Command_CreateReservation) isCommand_Op() {}
+
+func (*Command_RemoveReservation) isCommand_Op() {}
+
+func (*Command_FireCron) isCommand_Op() {}
+
+func (*Command_DrainNode) isCommand_Op() {}
+
+func (*Command_LapseClaims) isCommand_Op() {}
 
 type InitCluster struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -661,9 +773,12 @@ func (x *RemoveNode) GetNodeId() string {
 
 // ApplyPlan commits the scheduler's placements. Each gang is verified against the
 // ledger and committed whole or refused with a fault.
+// Evictions and claims come before gangs.
 type ApplyPlan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Gangs         []*GangPlacement       `protobuf:"bytes,1,rep,name=gangs,proto3" json:"gangs,omitempty"`
+	Evictions     []*Eviction            `protobuf:"bytes,2,rep,name=evictions,proto3" json:"evictions,omitempty"`
+	Claims        []*SetClaim            `protobuf:"bytes,3,rep,name=claims,proto3" json:"claims,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -705,18 +820,166 @@ func (x *ApplyPlan) GetGangs() []*GangPlacement {
 	return nil
 }
 
+func (x *ApplyPlan) GetEvictions() []*Eviction {
+	if x != nil {
+		return x.Evictions
+	}
+	return nil
+}
+
+func (x *ApplyPlan) GetClaims() []*SetClaim {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+// Eviction ends a live attempt whole: its tasks are stopped with their grace, and its job
+// waits again, at its old place, without losing a retry.
+type Eviction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Kind          EvictionKind           `protobuf:"varint,3,opt,name=kind,proto3,enum=llmos.v1.EvictionKind" json:"kind,omitempty"`
+	ForJob        string                 `protobuf:"bytes,4,opt,name=for_job,json=forJob,proto3" json:"for_job,omitempty"`
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"` // one sentence
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Eviction) Reset() {
+	*x = Eviction{}
+	mi := &file_llmos_v1_command_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Eviction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Eviction) ProtoMessage() {}
+
+func (x *Eviction) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_command_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Eviction.ProtoReflect.Descriptor instead.
+func (*Eviction) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Eviction) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *Eviction) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Eviction) GetKind() EvictionKind {
+	if x != nil {
+		return x.Kind
+	}
+	return EvictionKind_EVICTION_KIND_UNSPECIFIED
+}
+
+func (x *Eviction) GetForJob() string {
+	if x != nil {
+		return x.ForJob
+	}
+	return ""
+}
+
+func (x *Eviction) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// SetClaim keeps room for a job that is not running, or is about to be evicted by the same
+// plan. An absent claim clears it.
+type SetClaim struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	Claim         *Claim                 `protobuf:"bytes,2,opt,name=claim,proto3" json:"claim,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetClaim) Reset() {
+	*x = SetClaim{}
+	mi := &file_llmos_v1_command_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetClaim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetClaim) ProtoMessage() {}
+
+func (x *SetClaim) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_command_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetClaim.ProtoReflect.Descriptor instead.
+func (*SetClaim) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SetClaim) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *SetClaim) GetClaim() *Claim {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
 type GangPlacement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // must be the job's epoch + 1
-	Tasks         []*TaskPlacement       `protobuf:"bytes,3,rep,name=tasks,proto3" json:"tasks,omitempty"`  // by rank, from 0
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`          // must be the job's epoch + 1
+	Tasks         []*TaskPlacement       `protobuf:"bytes,3,rep,name=tasks,proto3" json:"tasks,omitempty"`           // by rank, from 0
+	Counts        []int32                `protobuf:"varint,4,rep,packed,name=counts,proto3" json:"counts,omitempty"` // tasks of each role; empty: as the spec says
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`         // of the decision, one sentence, for the event; may be empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GangPlacement) Reset() {
 	*x = GangPlacement{}
-	mi := &file_llmos_v1_command_proto_msgTypes[9]
+	mi := &file_llmos_v1_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +991,7 @@ func (x *GangPlacement) String() string {
 func (*GangPlacement) ProtoMessage() {}
 
 func (x *GangPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[9]
+	mi := &file_llmos_v1_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +1004,7 @@ func (x *GangPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GangPlacement.ProtoReflect.Descriptor instead.
 func (*GangPlacement) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{9}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GangPlacement) GetJobId() string {
@@ -765,6 +1028,20 @@ func (x *GangPlacement) GetTasks() []*TaskPlacement {
 	return nil
 }
 
+func (x *GangPlacement) GetCounts() []int32 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *GangPlacement) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type TaskPlacement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
@@ -776,7 +1053,7 @@ type TaskPlacement struct {
 
 func (x *TaskPlacement) Reset() {
 	*x = TaskPlacement{}
-	mi := &file_llmos_v1_command_proto_msgTypes[10]
+	mi := &file_llmos_v1_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +1065,7 @@ func (x *TaskPlacement) String() string {
 func (*TaskPlacement) ProtoMessage() {}
 
 func (x *TaskPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[10]
+	mi := &file_llmos_v1_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +1078,7 @@ func (x *TaskPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskPlacement.ProtoReflect.Descriptor instead.
 func (*TaskPlacement) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{10}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TaskPlacement) GetNodeId() string {
@@ -836,7 +1113,7 @@ type ReportTasks struct {
 
 func (x *ReportTasks) Reset() {
 	*x = ReportTasks{}
-	mi := &file_llmos_v1_command_proto_msgTypes[11]
+	mi := &file_llmos_v1_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +1125,7 @@ func (x *ReportTasks) String() string {
 func (*ReportTasks) ProtoMessage() {}
 
 func (x *ReportTasks) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[11]
+	mi := &file_llmos_v1_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +1138,7 @@ func (x *ReportTasks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportTasks.ProtoReflect.Descriptor instead.
 func (*ReportTasks) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{11}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReportTasks) GetNodeId() string {
@@ -894,7 +1171,7 @@ type TaskReport struct {
 
 func (x *TaskReport) Reset() {
 	*x = TaskReport{}
-	mi := &file_llmos_v1_command_proto_msgTypes[12]
+	mi := &file_llmos_v1_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1183,7 @@ func (x *TaskReport) String() string {
 func (*TaskReport) ProtoMessage() {}
 
 func (x *TaskReport) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[12]
+	mi := &file_llmos_v1_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1196,7 @@ func (x *TaskReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskReport.ProtoReflect.Descriptor instead.
 func (*TaskReport) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{12}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TaskReport) GetTaskId() string {
@@ -990,7 +1267,7 @@ type LoseTasks struct {
 
 func (x *LoseTasks) Reset() {
 	*x = LoseTasks{}
-	mi := &file_llmos_v1_command_proto_msgTypes[13]
+	mi := &file_llmos_v1_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1279,7 @@ func (x *LoseTasks) String() string {
 func (*LoseTasks) ProtoMessage() {}
 
 func (x *LoseTasks) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[13]
+	mi := &file_llmos_v1_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1292,7 @@ func (x *LoseTasks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoseTasks.ProtoReflect.Descriptor instead.
 func (*LoseTasks) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{13}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LoseTasks) GetNodeId() string {
@@ -1048,7 +1325,7 @@ type CreateToken struct {
 
 func (x *CreateToken) Reset() {
 	*x = CreateToken{}
-	mi := &file_llmos_v1_command_proto_msgTypes[14]
+	mi := &file_llmos_v1_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1337,7 @@ func (x *CreateToken) String() string {
 func (*CreateToken) ProtoMessage() {}
 
 func (x *CreateToken) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[14]
+	mi := &file_llmos_v1_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1350,7 @@ func (x *CreateToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateToken.ProtoReflect.Descriptor instead.
 func (*CreateToken) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{14}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreateToken) GetToken() *JoinToken {
@@ -1095,7 +1372,7 @@ type ConsumeToken struct {
 
 func (x *ConsumeToken) Reset() {
 	*x = ConsumeToken{}
-	mi := &file_llmos_v1_command_proto_msgTypes[15]
+	mi := &file_llmos_v1_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1384,7 @@ func (x *ConsumeToken) String() string {
 func (*ConsumeToken) ProtoMessage() {}
 
 func (x *ConsumeToken) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[15]
+	mi := &file_llmos_v1_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1397,7 @@ func (x *ConsumeToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeToken.ProtoReflect.Descriptor instead.
 func (*ConsumeToken) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{15}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ConsumeToken) GetId() string {
@@ -1153,18 +1430,20 @@ func (x *ConsumeToken) GetMemberId() string {
 
 // Collect forgets what is older than the bounds.
 type Collect struct {
-	state                 protoimpl.MessageState `protogen:"open.v1"`
-	JobsFinishedBeforeMs  int64                  `protobuf:"varint,1,opt,name=jobs_finished_before_ms,json=jobsFinishedBeforeMs,proto3" json:"jobs_finished_before_ms,omitempty"`
-	RequestsBeforeMs      int64                  `protobuf:"varint,2,opt,name=requests_before_ms,json=requestsBeforeMs,proto3" json:"requests_before_ms,omitempty"`
-	TokensExpiredBeforeMs int64                  `protobuf:"varint,3,opt,name=tokens_expired_before_ms,json=tokensExpiredBeforeMs,proto3" json:"tokens_expired_before_ms,omitempty"`
-	Limit                 int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"` // at most so many records of each kind
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	state                     protoimpl.MessageState `protogen:"open.v1"`
+	JobsFinishedBeforeMs      int64                  `protobuf:"varint,1,opt,name=jobs_finished_before_ms,json=jobsFinishedBeforeMs,proto3" json:"jobs_finished_before_ms,omitempty"`
+	RequestsBeforeMs          int64                  `protobuf:"varint,2,opt,name=requests_before_ms,json=requestsBeforeMs,proto3" json:"requests_before_ms,omitempty"`
+	TokensExpiredBeforeMs     int64                  `protobuf:"varint,3,opt,name=tokens_expired_before_ms,json=tokensExpiredBeforeMs,proto3" json:"tokens_expired_before_ms,omitempty"`
+	Limit                     int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`                                           // at most so many records of each kind
+	UsageBeforeDay            int64                  `protobuf:"varint,5,opt,name=usage_before_day,json=usageBeforeDay,proto3" json:"usage_before_day,omitempty"` // days since 1970-01-01
+	ReservationsEndedBeforeMs int64                  `protobuf:"varint,6,opt,name=reservations_ended_before_ms,json=reservationsEndedBeforeMs,proto3" json:"reservations_ended_before_ms,omitempty"`
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *Collect) Reset() {
 	*x = Collect{}
-	mi := &file_llmos_v1_command_proto_msgTypes[16]
+	mi := &file_llmos_v1_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1455,7 @@ func (x *Collect) String() string {
 func (*Collect) ProtoMessage() {}
 
 func (x *Collect) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[16]
+	mi := &file_llmos_v1_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1468,7 @@ func (x *Collect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Collect.ProtoReflect.Descriptor instead.
 func (*Collect) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{16}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Collect) GetJobsFinishedBeforeMs() int64 {
@@ -1220,6 +1499,384 @@ func (x *Collect) GetLimit() int32 {
 	return 0
 }
 
+func (x *Collect) GetUsageBeforeDay() int64 {
+	if x != nil {
+		return x.UsageBeforeDay
+	}
+	return 0
+}
+
+func (x *Collect) GetReservationsEndedBeforeMs() int64 {
+	if x != nil {
+		return x.ReservationsEndedBeforeMs
+	}
+	return 0
+}
+
+// SetQueues changes the queue tree: each queue is inserted or replaced, then the names in
+// remove go. The tree that results is checked as a whole: parents exist, no cycle, weights
+// of 1 or more, children's quota within the parent's, nothing removed that has children or
+// unfinished jobs. It is changed whole or not at all.
+type SetQueues struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Queues        []*Queue               `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
+	Remove        []string               `protobuf:"bytes,2,rep,name=remove,proto3" json:"remove,omitempty"`
+	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetQueues) Reset() {
+	*x = SetQueues{}
+	mi := &file_llmos_v1_command_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetQueues) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetQueues) ProtoMessage() {}
+
+func (x *SetQueues) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_command_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetQueues.ProtoReflect.Descriptor instead.
+func (*SetQueues) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SetQueues) GetQueues() []*Queue {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+func (x *SetQueues) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+func (x *SetQueues) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+type SetSchedulerConfig struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Config        *SchedulerConfig       `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"` // whole
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSchedulerConfig) Reset() {
+	*x = SetSchedulerConfig{}
+	mi := &file_llmos_v1_command_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSchedulerConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSchedulerConfig) ProtoMessage() {}
+
+func (x *SetSchedulerConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_command_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSchedulerConfig.ProtoReflect.Descriptor instead.
+func (*SetSchedulerConfig) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SetSchedulerConfig) GetConfig() *SchedulerConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *SetSchedulerConfig) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+type CreateReservation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reservation   *Reservation           `protobuf:"bytes,1,opt,name=reservation,proto3" json:"reservation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateReservation) Reset() {
+	*x = CreateReservation{}
+	mi := &file_llmos_v1_command_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateReservation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateReservation) ProtoMessage() {}
+
+func (x *CreateReservation) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_command_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateReservation.ProtoReflect.Descriptor instead.
+func (*CreateReservation) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CreateReservation) GetReservation() *Reservation {
+	if x != nil {
+		return x.Reservation
+	}
+	return nil
+}
+
+type RemoveReservation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveReservation) Reset() {
+	*x = RemoveReservation{}
+	mi := &file_llmos_v1_command_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveReservation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveReservation) ProtoMessage() {}
+
+func (x *RemoveReservation) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_command_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveReservation.ProtoReflect.Descriptor instead.
+func (*RemoveReservation) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RemoveReservation) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RemoveReservation) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+// FireCron starts the copy of a cron job that was due at a time. A time that is not newer
+// than the job's fired_ms does nothing.
+type FireCron struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	DueMs         int64                  `protobuf:"varint,2,opt,name=due_ms,json=dueMs,proto3" json:"due_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FireCron) Reset() {
+	*x = FireCron{}
+	mi := &file_llmos_v1_command_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FireCron) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FireCron) ProtoMessage() {}
+
+func (x *FireCron) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_command_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FireCron.ProtoReflect.Descriptor instead.
+func (*FireCron) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *FireCron) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *FireCron) GetDueMs() int64 {
+	if x != nil {
+		return x.DueMs
+	}
+	return 0
+}
+
+// DrainNode keeps new work off a node, or ends that.
+type DrainNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Drain         *Drain                 `protobuf:"bytes,2,opt,name=drain,proto3" json:"drain,omitempty"` // absent: the node takes work again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNode) Reset() {
+	*x = DrainNode{}
+	mi := &file_llmos_v1_command_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNode) ProtoMessage() {}
+
+func (x *DrainNode) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_command_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNode.ProtoReflect.Descriptor instead.
+func (*DrainNode) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *DrainNode) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *DrainNode) GetDrain() *Drain {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+// LapseClaims clears the claims of these jobs that have lapsed by the state's time.
+type LapseClaims struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	JobIds        []string               `protobuf:"bytes,1,rep,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LapseClaims) Reset() {
+	*x = LapseClaims{}
+	mi := &file_llmos_v1_command_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LapseClaims) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LapseClaims) ProtoMessage() {}
+
+func (x *LapseClaims) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_command_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LapseClaims.ProtoReflect.Descriptor instead.
+func (*LapseClaims) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *LapseClaims) GetJobIds() []string {
+	if x != nil {
+		return x.JobIds
+	}
+	return nil
+}
+
 // VerifyHash makes every server compare its state hash at an index with the leader's.
 type VerifyHash struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1231,7 +1888,7 @@ type VerifyHash struct {
 
 func (x *VerifyHash) Reset() {
 	*x = VerifyHash{}
-	mi := &file_llmos_v1_command_proto_msgTypes[17]
+	mi := &file_llmos_v1_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1900,7 @@ func (x *VerifyHash) String() string {
 func (*VerifyHash) ProtoMessage() {}
 
 func (x *VerifyHash) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[17]
+	mi := &file_llmos_v1_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1913,7 @@ func (x *VerifyHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyHash.ProtoReflect.Descriptor instead.
 func (*VerifyHash) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{17}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *VerifyHash) GetIndex() uint64 {
@@ -1283,13 +1940,14 @@ type Result struct {
 	Gangs           []*GangResult          `protobuf:"bytes,5,rep,name=gangs,proto3" json:"gangs,omitempty"`                                             // ApplyPlan, in the order of the gangs
 	Ignored         int32                  `protobuf:"varint,6,opt,name=ignored,proto3" json:"ignored,omitempty"`                                        // ReportTasks: reports that were stale or repeated
 	ClusterId       string                 `protobuf:"bytes,7,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`                    // InitCluster, ConsumeToken
+	Evictions       []*Fault               `protobuf:"bytes,8,rep,name=evictions,proto3" json:"evictions,omitempty"`                                     // ApplyPlan, in the order of the evictions; one without a kind: applied
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_llmos_v1_command_proto_msgTypes[18]
+	mi := &file_llmos_v1_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1959,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[18]
+	mi := &file_llmos_v1_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1972,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{18}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Result) GetIndex() uint64 {
@@ -1366,6 +2024,13 @@ func (x *Result) GetClusterId() string {
 	return ""
 }
 
+func (x *Result) GetEvictions() []*Fault {
+	if x != nil {
+		return x.Evictions
+	}
+	return nil
+}
+
 type GangResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
@@ -1376,7 +2041,7 @@ type GangResult struct {
 
 func (x *GangResult) Reset() {
 	*x = GangResult{}
-	mi := &file_llmos_v1_command_proto_msgTypes[19]
+	mi := &file_llmos_v1_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +2053,7 @@ func (x *GangResult) String() string {
 func (*GangResult) ProtoMessage() {}
 
 func (x *GangResult) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[19]
+	mi := &file_llmos_v1_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +2066,7 @@ func (x *GangResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GangResult.ProtoReflect.Descriptor instead.
 func (*GangResult) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{19}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GangResult) GetJobId() string {
@@ -1432,7 +2097,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_llmos_v1_command_proto_msgTypes[20]
+	mi := &file_llmos_v1_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +2109,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[20]
+	mi := &file_llmos_v1_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +2122,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{20}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SnapshotHeader) GetVersion() uint32 {
@@ -1512,6 +2177,9 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Request
 	//	*SnapshotRecord_Event
 	//	*SnapshotRecord_NameSequence
+	//	*SnapshotRecord_UsageDay
+	//	*SnapshotRecord_Reservation
+	//	*SnapshotRecord_SchedulerConfig
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1519,7 +2187,7 @@ type SnapshotRecord struct {
 
 func (x *SnapshotRecord) Reset() {
 	*x = SnapshotRecord{}
-	mi := &file_llmos_v1_command_proto_msgTypes[21]
+	mi := &file_llmos_v1_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +2199,7 @@ func (x *SnapshotRecord) String() string {
 func (*SnapshotRecord) ProtoMessage() {}
 
 func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[21]
+	mi := &file_llmos_v1_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +2212,7 @@ func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRecord.ProtoReflect.Descriptor instead.
 func (*SnapshotRecord) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{21}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SnapshotRecord) GetRecord() isSnapshotRecord_Record {
@@ -1662,6 +2330,33 @@ func (x *SnapshotRecord) GetNameSequence() *NameSequence {
 	return nil
 }
 
+func (x *SnapshotRecord) GetUsageDay() *UsageDay {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_UsageDay); ok {
+			return x.UsageDay
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetReservation() *Reservation {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Reservation); ok {
+			return x.Reservation
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetSchedulerConfig() *SchedulerConfig {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_SchedulerConfig); ok {
+			return x.SchedulerConfig
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Record interface {
 	isSnapshotRecord_Record()
 }
@@ -1714,6 +2409,18 @@ type SnapshotRecord_NameSequence struct {
 	NameSequence *NameSequence `protobuf:"bytes,12,opt,name=name_sequence,json=nameSequence,proto3,oneof"`
 }
 
+type SnapshotRecord_UsageDay struct {
+	UsageDay *UsageDay `protobuf:"bytes,13,opt,name=usage_day,json=usageDay,proto3,oneof"`
+}
+
+type SnapshotRecord_Reservation struct {
+	Reservation *Reservation `protobuf:"bytes,14,opt,name=reservation,proto3,oneof"`
+}
+
+type SnapshotRecord_SchedulerConfig struct {
+	SchedulerConfig *SchedulerConfig `protobuf:"bytes,15,opt,name=scheduler_config,json=schedulerConfig,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Cluster) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Job) isSnapshotRecord_Record() {}
@@ -1738,6 +2445,12 @@ func (*SnapshotRecord_Event) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_NameSequence) isSnapshotRecord_Record() {}
 
+func (*SnapshotRecord_UsageDay) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_Reservation) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_SchedulerConfig) isSnapshotRecord_Record() {}
+
 // NameSequence counts the jobs ever submitted under a name.
 type NameSequence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1749,7 +2462,7 @@ type NameSequence struct {
 
 func (x *NameSequence) Reset() {
 	*x = NameSequence{}
-	mi := &file_llmos_v1_command_proto_msgTypes[22]
+	mi := &file_llmos_v1_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +2474,7 @@ func (x *NameSequence) String() string {
 func (*NameSequence) ProtoMessage() {}
 
 func (x *NameSequence) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[22]
+	mi := &file_llmos_v1_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +2487,7 @@ func (x *NameSequence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameSequence.ProtoReflect.Descriptor instead.
 func (*NameSequence) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{22}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *NameSequence) GetName() string {
@@ -1802,7 +2515,7 @@ type SnapshotTrailer struct {
 
 func (x *SnapshotTrailer) Reset() {
 	*x = SnapshotTrailer{}
-	mi := &file_llmos_v1_command_proto_msgTypes[23]
+	mi := &file_llmos_v1_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +2527,7 @@ func (x *SnapshotTrailer) String() string {
 func (*SnapshotTrailer) ProtoMessage() {}
 
 func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[23]
+	mi := &file_llmos_v1_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +2540,7 @@ func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTrailer.ProtoReflect.Descriptor instead.
 func (*SnapshotTrailer) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{23}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SnapshotTrailer) GetRecords() uint64 {
@@ -1852,7 +2565,7 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\x05Entry\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12\x1a\n" +
 	"\bproposer\x18\x02 \x01(\tR\bproposer\x12-\n" +
-	"\bcommands\x18\x03 \x03(\v2\x11.llmos.v1.CommandR\bcommands\"\xf4\x05\n" +
+	"\bcommands\x18\x03 \x03(\v2\x11.llmos.v1.CommandR\bcommands\"\xbd\t\n" +
 	"\aCommand\x12:\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x15.llmos.v1.InitClusterH\x00R\vinitCluster\x124\n" +
 	"\n" +
@@ -1872,7 +2585,16 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\vverify_hash\x18\f \x01(\v2\x14.llmos.v1.VerifyHashH\x00R\n" +
 	"verifyHash\x127\n" +
 	"\vremove_node\x18\r \x01(\v2\x14.llmos.v1.RemoveNodeH\x00R\n" +
-	"removeNodeB\x04\n" +
+	"removeNode\x124\n" +
+	"\n" +
+	"set_queues\x18\x0e \x01(\v2\x13.llmos.v1.SetQueuesH\x00R\tsetQueues\x12P\n" +
+	"\x14set_scheduler_config\x18\x0f \x01(\v2\x1c.llmos.v1.SetSchedulerConfigH\x00R\x12setSchedulerConfig\x12L\n" +
+	"\x12create_reservation\x18\x10 \x01(\v2\x1b.llmos.v1.CreateReservationH\x00R\x11createReservation\x12L\n" +
+	"\x12remove_reservation\x18\x11 \x01(\v2\x1b.llmos.v1.RemoveReservationH\x00R\x11removeReservation\x121\n" +
+	"\tfire_cron\x18\x12 \x01(\v2\x12.llmos.v1.FireCronH\x00R\bfireCron\x124\n" +
+	"\n" +
+	"drain_node\x18\x13 \x01(\v2\x13.llmos.v1.DrainNodeH\x00R\tdrainNode\x12:\n" +
+	"\flapse_claims\x18\x14 \x01(\v2\x15.llmos.v1.LapseClaimsH\x00R\vlapseClaimsB\x04\n" +
 	"\x02op\"8\n" +
 	"\vInitCluster\x12)\n" +
 	"\x04meta\x18\x01 \x01(\v2\x15.llmos.v1.ClusterMetaR\x04meta\"e\n" +
@@ -1893,13 +2615,26 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"%\n" +
 	"\n" +
 	"RemoveNode\x12\x17\n" +
-	"\anode_id\x18\x01 \x01(\tR\x06nodeId\":\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"\x98\x01\n" +
 	"\tApplyPlan\x12-\n" +
-	"\x05gangs\x18\x01 \x03(\v2\x17.llmos.v1.GangPlacementR\x05gangs\"k\n" +
+	"\x05gangs\x18\x01 \x03(\v2\x17.llmos.v1.GangPlacementR\x05gangs\x120\n" +
+	"\tevictions\x18\x02 \x03(\v2\x12.llmos.v1.EvictionR\tevictions\x12*\n" +
+	"\x06claims\x18\x03 \x03(\v2\x12.llmos.v1.SetClaimR\x06claims\"\x94\x01\n" +
+	"\bEviction\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12*\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x16.llmos.v1.EvictionKindR\x04kind\x12\x17\n" +
+	"\afor_job\x18\x04 \x01(\tR\x06forJob\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"H\n" +
+	"\bSetClaim\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12%\n" +
+	"\x05claim\x18\x02 \x01(\v2\x0f.llmos.v1.ClaimR\x05claim\"\x9b\x01\n" +
 	"\rGangPlacement\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12-\n" +
-	"\x05tasks\x18\x03 \x03(\v2\x17.llmos.v1.TaskPlacementR\x05tasks\"o\n" +
+	"\x05tasks\x18\x03 \x03(\v2\x17.llmos.v1.TaskPlacementR\x05tasks\x12\x16\n" +
+	"\x06counts\x18\x04 \x03(\x05R\x06counts\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"o\n" +
 	"\rTaskPlacement\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12/\n" +
 	"\adevices\x18\x02 \x03(\v2\x15.llmos.v1.DeviceGrantR\adevices\x12\x14\n" +
@@ -1928,16 +2663,38 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12#\n" +
 	"\rsecret_sha256\x18\x02 \x01(\fR\fsecretSha256\x12(\n" +
 	"\x04role\x18\x03 \x01(\x0e2\x14.llmos.v1.MemberRoleR\x04role\x12\x1b\n" +
-	"\tmember_id\x18\x04 \x01(\tR\bmemberId\"\xbd\x01\n" +
+	"\tmember_id\x18\x04 \x01(\tR\bmemberId\"\xa8\x02\n" +
 	"\aCollect\x125\n" +
 	"\x17jobs_finished_before_ms\x18\x01 \x01(\x03R\x14jobsFinishedBeforeMs\x12,\n" +
 	"\x12requests_before_ms\x18\x02 \x01(\x03R\x10requestsBeforeMs\x127\n" +
 	"\x18tokens_expired_before_ms\x18\x03 \x01(\x03R\x15tokensExpiredBeforeMs\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"6\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\x12(\n" +
+	"\x10usage_before_day\x18\x05 \x01(\x03R\x0eusageBeforeDay\x12?\n" +
+	"\x1creservations_ended_before_ms\x18\x06 \x01(\x03R\x19reservationsEndedBeforeMs\"`\n" +
+	"\tSetQueues\x12'\n" +
+	"\x06queues\x18\x01 \x03(\v2\x0f.llmos.v1.QueueR\x06queues\x12\x16\n" +
+	"\x06remove\x18\x02 \x03(\tR\x06remove\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\"[\n" +
+	"\x12SetSchedulerConfig\x121\n" +
+	"\x06config\x18\x01 \x01(\v2\x19.llmos.v1.SchedulerConfigR\x06config\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\"L\n" +
+	"\x11CreateReservation\x127\n" +
+	"\vreservation\x18\x01 \x01(\v2\x15.llmos.v1.ReservationR\vreservation\";\n" +
+	"\x11RemoveReservation\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\"8\n" +
+	"\bFireCron\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x15\n" +
+	"\x06due_ms\x18\x02 \x01(\x03R\x05dueMs\"K\n" +
+	"\tDrainNode\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12%\n" +
+	"\x05drain\x18\x02 \x01(\v2\x0f.llmos.v1.DrainR\x05drain\"&\n" +
+	"\vLapseClaims\x12\x17\n" +
+	"\ajob_ids\x18\x01 \x03(\tR\x06jobIds\"6\n" +
 	"\n" +
 	"VerifyHash\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xec\x01\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"\x9b\x02\n" +
 	"\x06Result\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12%\n" +
 	"\x05fault\x18\x02 \x01(\v2\x0f.llmos.v1.FaultR\x05fault\x12\x15\n" +
@@ -1946,7 +2703,8 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\x05gangs\x18\x05 \x03(\v2\x14.llmos.v1.GangResultR\x05gangs\x12\x18\n" +
 	"\aignored\x18\x06 \x01(\x05R\aignored\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\a \x01(\tR\tclusterId\"J\n" +
+	"cluster_id\x18\a \x01(\tR\tclusterId\x12-\n" +
+	"\tevictions\x18\b \x03(\v2\x0f.llmos.v1.FaultR\tevictions\"J\n" +
 	"\n" +
 	"GangResult\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12%\n" +
@@ -1957,7 +2715,7 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x17\n" +
 	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\x12\x1d\n" +
 	"\n" +
-	"state_hash\x18\x05 \x01(\fR\tstateHash\"\xc9\x04\n" +
+	"state_hash\x18\x05 \x01(\fR\tstateHash\"\xff\x05\n" +
 	"\x0eSnapshotRecord\x121\n" +
 	"\acluster\x18\x01 \x01(\v2\x15.llmos.v1.ClusterMetaH\x00R\acluster\x12!\n" +
 	"\x03job\x18\x02 \x01(\v2\r.llmos.v1.JobH\x00R\x03job\x12-\n" +
@@ -1973,7 +2731,10 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\arequest\x18\n" +
 	" \x01(\v2\x17.llmos.v1.RequestRecordH\x00R\arequest\x12'\n" +
 	"\x05event\x18\v \x01(\v2\x0f.llmos.v1.EventH\x00R\x05event\x12=\n" +
-	"\rname_sequence\x18\f \x01(\v2\x16.llmos.v1.NameSequenceH\x00R\fnameSequenceB\b\n" +
+	"\rname_sequence\x18\f \x01(\v2\x16.llmos.v1.NameSequenceH\x00R\fnameSequence\x121\n" +
+	"\tusage_day\x18\r \x01(\v2\x12.llmos.v1.UsageDayH\x00R\busageDay\x129\n" +
+	"\vreservation\x18\x0e \x01(\v2\x15.llmos.v1.ReservationH\x00R\vreservation\x12F\n" +
+	"\x10scheduler_config\x18\x0f \x01(\v2\x19.llmos.v1.SchedulerConfigH\x00R\x0fschedulerConfigB\b\n" +
 	"\x06record\"6\n" +
 	"\fNameSequence\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -1994,49 +2755,64 @@ func file_llmos_v1_command_proto_rawDescGZIP() []byte {
 	return file_llmos_v1_command_proto_rawDescData
 }
 
-var file_llmos_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_llmos_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_llmos_v1_command_proto_goTypes = []any{
-	(*Entry)(nil),           // 0: llmos.v1.Entry
-	(*Command)(nil),         // 1: llmos.v1.Command
-	(*InitCluster)(nil),     // 2: llmos.v1.InitCluster
-	(*SubmitJob)(nil),       // 3: llmos.v1.SubmitJob
-	(*StopJob)(nil),         // 4: llmos.v1.StopJob
-	(*RegisterNode)(nil),    // 5: llmos.v1.RegisterNode
-	(*SetNodeState)(nil),    // 6: llmos.v1.SetNodeState
-	(*RemoveNode)(nil),      // 7: llmos.v1.RemoveNode
-	(*ApplyPlan)(nil),       // 8: llmos.v1.ApplyPlan
-	(*GangPlacement)(nil),   // 9: llmos.v1.GangPlacement
-	(*TaskPlacement)(nil),   // 10: llmos.v1.TaskPlacement
-	(*ReportTasks)(nil),     // 11: llmos.v1.ReportTasks
-	(*TaskReport)(nil),      // 12: llmos.v1.TaskReport
-	(*LoseTasks)(nil),       // 13: llmos.v1.LoseTasks
-	(*CreateToken)(nil),     // 14: llmos.v1.CreateToken
-	(*ConsumeToken)(nil),    // 15: llmos.v1.ConsumeToken
-	(*Collect)(nil),         // 16: llmos.v1.Collect
-	(*VerifyHash)(nil),      // 17: llmos.v1.VerifyHash
-	(*Result)(nil),          // 18: llmos.v1.Result
-	(*GangResult)(nil),      // 19: llmos.v1.GangResult
-	(*SnapshotHeader)(nil),  // 20: llmos.v1.SnapshotHeader
-	(*SnapshotRecord)(nil),  // 21: llmos.v1.SnapshotRecord
-	(*NameSequence)(nil),    // 22: llmos.v1.NameSequence
-	(*SnapshotTrailer)(nil), // 23: llmos.v1.SnapshotTrailer
-	(*ClusterMeta)(nil),     // 24: llmos.v1.ClusterMeta
-	(*JobSpec)(nil),         // 25: llmos.v1.JobSpec
-	(*Node)(nil),            // 26: llmos.v1.Node
-	(NodeState)(0),          // 27: llmos.v1.NodeState
-	(*DeviceGrant)(nil),     // 28: llmos.v1.DeviceGrant
-	(TaskState)(0),          // 29: llmos.v1.TaskState
-	(*JoinToken)(nil),       // 30: llmos.v1.JoinToken
-	(MemberRole)(0),         // 31: llmos.v1.MemberRole
-	(*Fault)(nil),           // 32: llmos.v1.Fault
-	(*Job)(nil),             // 33: llmos.v1.Job
-	(*Attempt)(nil),         // 34: llmos.v1.Attempt
-	(*Task)(nil),            // 35: llmos.v1.Task
-	(*NodeAccount)(nil),     // 36: llmos.v1.NodeAccount
-	(*Allocation)(nil),      // 37: llmos.v1.Allocation
-	(*Queue)(nil),           // 38: llmos.v1.Queue
-	(*RequestRecord)(nil),   // 39: llmos.v1.RequestRecord
-	(*Event)(nil),           // 40: llmos.v1.Event
+	(*Entry)(nil),              // 0: llmos.v1.Entry
+	(*Command)(nil),            // 1: llmos.v1.Command
+	(*InitCluster)(nil),        // 2: llmos.v1.InitCluster
+	(*SubmitJob)(nil),          // 3: llmos.v1.SubmitJob
+	(*StopJob)(nil),            // 4: llmos.v1.StopJob
+	(*RegisterNode)(nil),       // 5: llmos.v1.RegisterNode
+	(*SetNodeState)(nil),       // 6: llmos.v1.SetNodeState
+	(*RemoveNode)(nil),         // 7: llmos.v1.RemoveNode
+	(*ApplyPlan)(nil),          // 8: llmos.v1.ApplyPlan
+	(*Eviction)(nil),           // 9: llmos.v1.Eviction
+	(*SetClaim)(nil),           // 10: llmos.v1.SetClaim
+	(*GangPlacement)(nil),      // 11: llmos.v1.GangPlacement
+	(*TaskPlacement)(nil),      // 12: llmos.v1.TaskPlacement
+	(*ReportTasks)(nil),        // 13: llmos.v1.ReportTasks
+	(*TaskReport)(nil),         // 14: llmos.v1.TaskReport
+	(*LoseTasks)(nil),          // 15: llmos.v1.LoseTasks
+	(*CreateToken)(nil),        // 16: llmos.v1.CreateToken
+	(*ConsumeToken)(nil),       // 17: llmos.v1.ConsumeToken
+	(*Collect)(nil),            // 18: llmos.v1.Collect
+	(*SetQueues)(nil),          // 19: llmos.v1.SetQueues
+	(*SetSchedulerConfig)(nil), // 20: llmos.v1.SetSchedulerConfig
+	(*CreateReservation)(nil),  // 21: llmos.v1.CreateReservation
+	(*RemoveReservation)(nil),  // 22: llmos.v1.RemoveReservation
+	(*FireCron)(nil),           // 23: llmos.v1.FireCron
+	(*DrainNode)(nil),          // 24: llmos.v1.DrainNode
+	(*LapseClaims)(nil),        // 25: llmos.v1.LapseClaims
+	(*VerifyHash)(nil),         // 26: llmos.v1.VerifyHash
+	(*Result)(nil),             // 27: llmos.v1.Result
+	(*GangResult)(nil),         // 28: llmos.v1.GangResult
+	(*SnapshotHeader)(nil),     // 29: llmos.v1.SnapshotHeader
+	(*SnapshotRecord)(nil),     // 30: llmos.v1.SnapshotRecord
+	(*NameSequence)(nil),       // 31: llmos.v1.NameSequence
+	(*SnapshotTrailer)(nil),    // 32: llmos.v1.SnapshotTrailer
+	(*ClusterMeta)(nil),        // 33: llmos.v1.ClusterMeta
+	(*JobSpec)(nil),            // 34: llmos.v1.JobSpec
+	(*Node)(nil),               // 35: llmos.v1.Node
+	(NodeState)(0),             // 36: llmos.v1.NodeState
+	(EvictionKind)(0),          // 37: llmos.v1.EvictionKind
+	(*Claim)(nil),              // 38: llmos.v1.Claim
+	(*DeviceGrant)(nil),        // 39: llmos.v1.DeviceGrant
+	(TaskState)(0),             // 40: llmos.v1.TaskState
+	(*JoinToken)(nil),          // 41: llmos.v1.JoinToken
+	(MemberRole)(0),            // 42: llmos.v1.MemberRole
+	(*Queue)(nil),              // 43: llmos.v1.Queue
+	(*SchedulerConfig)(nil),    // 44: llmos.v1.SchedulerConfig
+	(*Reservation)(nil),        // 45: llmos.v1.Reservation
+	(*Drain)(nil),              // 46: llmos.v1.Drain
+	(*Fault)(nil),              // 47: llmos.v1.Fault
+	(*Job)(nil),                // 48: llmos.v1.Job
+	(*Attempt)(nil),            // 49: llmos.v1.Attempt
+	(*Task)(nil),               // 50: llmos.v1.Task
+	(*NodeAccount)(nil),        // 51: llmos.v1.NodeAccount
+	(*Allocation)(nil),         // 52: llmos.v1.Allocation
+	(*RequestRecord)(nil),      // 53: llmos.v1.RequestRecord
+	(*Event)(nil),              // 54: llmos.v1.Event
+	(*UsageDay)(nil),           // 55: llmos.v1.UsageDay
 }
 var file_llmos_v1_command_proto_depIdxs = []int32{
 	1,  // 0: llmos.v1.Entry.commands:type_name -> llmos.v1.Command
@@ -2046,44 +2822,63 @@ var file_llmos_v1_command_proto_depIdxs = []int32{
 	5,  // 4: llmos.v1.Command.register_node:type_name -> llmos.v1.RegisterNode
 	6,  // 5: llmos.v1.Command.set_node_state:type_name -> llmos.v1.SetNodeState
 	8,  // 6: llmos.v1.Command.apply_plan:type_name -> llmos.v1.ApplyPlan
-	11, // 7: llmos.v1.Command.report_tasks:type_name -> llmos.v1.ReportTasks
-	13, // 8: llmos.v1.Command.lose_tasks:type_name -> llmos.v1.LoseTasks
-	14, // 9: llmos.v1.Command.create_token:type_name -> llmos.v1.CreateToken
-	15, // 10: llmos.v1.Command.consume_token:type_name -> llmos.v1.ConsumeToken
-	16, // 11: llmos.v1.Command.collect:type_name -> llmos.v1.Collect
-	17, // 12: llmos.v1.Command.verify_hash:type_name -> llmos.v1.VerifyHash
+	13, // 7: llmos.v1.Command.report_tasks:type_name -> llmos.v1.ReportTasks
+	15, // 8: llmos.v1.Command.lose_tasks:type_name -> llmos.v1.LoseTasks
+	16, // 9: llmos.v1.Command.create_token:type_name -> llmos.v1.CreateToken
+	17, // 10: llmos.v1.Command.consume_token:type_name -> llmos.v1.ConsumeToken
+	18, // 11: llmos.v1.Command.collect:type_name -> llmos.v1.Collect
+	26, // 12: llmos.v1.Command.verify_hash:type_name -> llmos.v1.VerifyHash
 	7,  // 13: llmos.v1.Command.remove_node:type_name -> llmos.v1.RemoveNode
-	24, // 14: llmos.v1.InitCluster.meta:type_name -> llmos.v1.ClusterMeta
-	25, // 15: llmos.v1.SubmitJob.spec:type_name -> llmos.v1.JobSpec
-	26, // 16: llmos.v1.RegisterNode.node:type_name -> llmos.v1.Node
-	27, // 17: llmos.v1.SetNodeState.state:type_name -> llmos.v1.NodeState
-	9,  // 18: llmos.v1.ApplyPlan.gangs:type_name -> llmos.v1.GangPlacement
-	10, // 19: llmos.v1.GangPlacement.tasks:type_name -> llmos.v1.TaskPlacement
-	28, // 20: llmos.v1.TaskPlacement.devices:type_name -> llmos.v1.DeviceGrant
-	12, // 21: llmos.v1.ReportTasks.reports:type_name -> llmos.v1.TaskReport
-	29, // 22: llmos.v1.TaskReport.state:type_name -> llmos.v1.TaskState
-	30, // 23: llmos.v1.CreateToken.token:type_name -> llmos.v1.JoinToken
-	31, // 24: llmos.v1.ConsumeToken.role:type_name -> llmos.v1.MemberRole
-	32, // 25: llmos.v1.Result.fault:type_name -> llmos.v1.Fault
-	19, // 26: llmos.v1.Result.gangs:type_name -> llmos.v1.GangResult
-	32, // 27: llmos.v1.GangResult.fault:type_name -> llmos.v1.Fault
-	24, // 28: llmos.v1.SnapshotRecord.cluster:type_name -> llmos.v1.ClusterMeta
-	33, // 29: llmos.v1.SnapshotRecord.job:type_name -> llmos.v1.Job
-	34, // 30: llmos.v1.SnapshotRecord.attempt:type_name -> llmos.v1.Attempt
-	35, // 31: llmos.v1.SnapshotRecord.task:type_name -> llmos.v1.Task
-	26, // 32: llmos.v1.SnapshotRecord.node:type_name -> llmos.v1.Node
-	36, // 33: llmos.v1.SnapshotRecord.account:type_name -> llmos.v1.NodeAccount
-	37, // 34: llmos.v1.SnapshotRecord.allocation:type_name -> llmos.v1.Allocation
-	38, // 35: llmos.v1.SnapshotRecord.queue:type_name -> llmos.v1.Queue
-	30, // 36: llmos.v1.SnapshotRecord.token:type_name -> llmos.v1.JoinToken
-	39, // 37: llmos.v1.SnapshotRecord.request:type_name -> llmos.v1.RequestRecord
-	40, // 38: llmos.v1.SnapshotRecord.event:type_name -> llmos.v1.Event
-	22, // 39: llmos.v1.SnapshotRecord.name_sequence:type_name -> llmos.v1.NameSequence
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	19, // 14: llmos.v1.Command.set_queues:type_name -> llmos.v1.SetQueues
+	20, // 15: llmos.v1.Command.set_scheduler_config:type_name -> llmos.v1.SetSchedulerConfig
+	21, // 16: llmos.v1.Command.create_reservation:type_name -> llmos.v1.CreateReservation
+	22, // 17: llmos.v1.Command.remove_reservation:type_name -> llmos.v1.RemoveReservation
+	23, // 18: llmos.v1.Command.fire_cron:type_name -> llmos.v1.FireCron
+	24, // 19: llmos.v1.Command.drain_node:type_name -> llmos.v1.DrainNode
+	25, // 20: llmos.v1.Command.lapse_claims:type_name -> llmos.v1.LapseClaims
+	33, // 21: llmos.v1.InitCluster.meta:type_name -> llmos.v1.ClusterMeta
+	34, // 22: llmos.v1.SubmitJob.spec:type_name -> llmos.v1.JobSpec
+	35, // 23: llmos.v1.RegisterNode.node:type_name -> llmos.v1.Node
+	36, // 24: llmos.v1.SetNodeState.state:type_name -> llmos.v1.NodeState
+	11, // 25: llmos.v1.ApplyPlan.gangs:type_name -> llmos.v1.GangPlacement
+	9,  // 26: llmos.v1.ApplyPlan.evictions:type_name -> llmos.v1.Eviction
+	10, // 27: llmos.v1.ApplyPlan.claims:type_name -> llmos.v1.SetClaim
+	37, // 28: llmos.v1.Eviction.kind:type_name -> llmos.v1.EvictionKind
+	38, // 29: llmos.v1.SetClaim.claim:type_name -> llmos.v1.Claim
+	12, // 30: llmos.v1.GangPlacement.tasks:type_name -> llmos.v1.TaskPlacement
+	39, // 31: llmos.v1.TaskPlacement.devices:type_name -> llmos.v1.DeviceGrant
+	14, // 32: llmos.v1.ReportTasks.reports:type_name -> llmos.v1.TaskReport
+	40, // 33: llmos.v1.TaskReport.state:type_name -> llmos.v1.TaskState
+	41, // 34: llmos.v1.CreateToken.token:type_name -> llmos.v1.JoinToken
+	42, // 35: llmos.v1.ConsumeToken.role:type_name -> llmos.v1.MemberRole
+	43, // 36: llmos.v1.SetQueues.queues:type_name -> llmos.v1.Queue
+	44, // 37: llmos.v1.SetSchedulerConfig.config:type_name -> llmos.v1.SchedulerConfig
+	45, // 38: llmos.v1.CreateReservation.reservation:type_name -> llmos.v1.Reservation
+	46, // 39: llmos.v1.DrainNode.drain:type_name -> llmos.v1.Drain
+	47, // 40: llmos.v1.Result.fault:type_name -> llmos.v1.Fault
+	28, // 41: llmos.v1.Result.gangs:type_name -> llmos.v1.GangResult
+	47, // 42: llmos.v1.Result.evictions:type_name -> llmos.v1.Fault
+	47, // 43: llmos.v1.GangResult.fault:type_name -> llmos.v1.Fault
+	33, // 44: llmos.v1.SnapshotRecord.cluster:type_name -> llmos.v1.ClusterMeta
+	48, // 45: llmos.v1.SnapshotRecord.job:type_name -> llmos.v1.Job
+	49, // 46: llmos.v1.SnapshotRecord.attempt:type_name -> llmos.v1.Attempt
+	50, // 47: llmos.v1.SnapshotRecord.task:type_name -> llmos.v1.Task
+	35, // 48: llmos.v1.SnapshotRecord.node:type_name -> llmos.v1.Node
+	51, // 49: llmos.v1.SnapshotRecord.account:type_name -> llmos.v1.NodeAccount
+	52, // 50: llmos.v1.SnapshotRecord.allocation:type_name -> llmos.v1.Allocation
+	43, // 51: llmos.v1.SnapshotRecord.queue:type_name -> llmos.v1.Queue
+	41, // 52: llmos.v1.SnapshotRecord.token:type_name -> llmos.v1.JoinToken
+	53, // 53: llmos.v1.SnapshotRecord.request:type_name -> llmos.v1.RequestRecord
+	54, // 54: llmos.v1.SnapshotRecord.event:type_name -> llmos.v1.Event
+	31, // 55: llmos.v1.SnapshotRecord.name_sequence:type_name -> llmos.v1.NameSequence
+	55, // 56: llmos.v1.SnapshotRecord.usage_day:type_name -> llmos.v1.UsageDay
+	45, // 57: llmos.v1.SnapshotRecord.reservation:type_name -> llmos.v1.Reservation
+	44, // 58: llmos.v1.SnapshotRecord.scheduler_config:type_name -> llmos.v1.SchedulerConfig
+	59, // [59:59] is the sub-list for method output_type
+	59, // [59:59] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_command_proto_init() }
@@ -2106,8 +2901,15 @@ func file_llmos_v1_command_proto_init() {
 		(*Command_Collect)(nil),
 		(*Command_VerifyHash)(nil),
 		(*Command_RemoveNode)(nil),
+		(*Command_SetQueues)(nil),
+		(*Command_SetSchedulerConfig)(nil),
+		(*Command_CreateReservation)(nil),
+		(*Command_RemoveReservation)(nil),
+		(*Command_FireCron)(nil),
+		(*Command_DrainNode)(nil),
+		(*Command_LapseClaims)(nil),
 	}
-	file_llmos_v1_command_proto_msgTypes[21].OneofWrappers = []any{
+	file_llmos_v1_command_proto_msgTypes[30].OneofWrappers = []any{
 		(*SnapshotRecord_Cluster)(nil),
 		(*SnapshotRecord_Job)(nil),
 		(*SnapshotRecord_Attempt)(nil),
@@ -2120,6 +2922,9 @@ func file_llmos_v1_command_proto_init() {
 		(*SnapshotRecord_Request)(nil),
 		(*SnapshotRecord_Event)(nil),
 		(*SnapshotRecord_NameSequence)(nil),
+		(*SnapshotRecord_UsageDay)(nil),
+		(*SnapshotRecord_Reservation)(nil),
+		(*SnapshotRecord_SchedulerConfig)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2127,7 +2932,7 @@ func file_llmos_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_command_proto_rawDesc), len(file_llmos_v1_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

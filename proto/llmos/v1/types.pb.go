@@ -152,6 +152,110 @@ func (JobKind) EnumDescriptor() ([]byte, []int) {
 	return file_llmos_v1_types_proto_rawDescGZIP(), []int{1}
 }
 
+type DependencyKind int32
+
+const (
+	DependencyKind_DEPENDENCY_KIND_UNSPECIFIED DependencyKind = 0 // as OK
+	DependencyKind_DEPENDENCY_KIND_OK          DependencyKind = 1 // it succeeded
+	DependencyKind_DEPENDENCY_KIND_ANY         DependencyKind = 2 // it ended, however
+	DependencyKind_DEPENDENCY_KIND_FAILED      DependencyKind = 3 // it failed or was cancelled
+)
+
+// Enum value maps for DependencyKind.
+var (
+	DependencyKind_name = map[int32]string{
+		0: "DEPENDENCY_KIND_UNSPECIFIED",
+		1: "DEPENDENCY_KIND_OK",
+		2: "DEPENDENCY_KIND_ANY",
+		3: "DEPENDENCY_KIND_FAILED",
+	}
+	DependencyKind_value = map[string]int32{
+		"DEPENDENCY_KIND_UNSPECIFIED": 0,
+		"DEPENDENCY_KIND_OK":          1,
+		"DEPENDENCY_KIND_ANY":         2,
+		"DEPENDENCY_KIND_FAILED":      3,
+	}
+)
+
+func (x DependencyKind) Enum() *DependencyKind {
+	p := new(DependencyKind)
+	*p = x
+	return p
+}
+
+func (x DependencyKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DependencyKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_llmos_v1_types_proto_enumTypes[2].Descriptor()
+}
+
+func (DependencyKind) Type() protoreflect.EnumType {
+	return &file_llmos_v1_types_proto_enumTypes[2]
+}
+
+func (x DependencyKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DependencyKind.Descriptor instead.
+func (DependencyKind) EnumDescriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{2}
+}
+
+type CronOverlap int32
+
+const (
+	CronOverlap_CRON_OVERLAP_UNSPECIFIED CronOverlap = 0 // as SKIP
+	CronOverlap_CRON_OVERLAP_SKIP        CronOverlap = 1 // no new copy while one is unfinished
+	CronOverlap_CRON_OVERLAP_ALLOW       CronOverlap = 2
+	CronOverlap_CRON_OVERLAP_REPLACE     CronOverlap = 3 // the unfinished one is stopped
+)
+
+// Enum value maps for CronOverlap.
+var (
+	CronOverlap_name = map[int32]string{
+		0: "CRON_OVERLAP_UNSPECIFIED",
+		1: "CRON_OVERLAP_SKIP",
+		2: "CRON_OVERLAP_ALLOW",
+		3: "CRON_OVERLAP_REPLACE",
+	}
+	CronOverlap_value = map[string]int32{
+		"CRON_OVERLAP_UNSPECIFIED": 0,
+		"CRON_OVERLAP_SKIP":        1,
+		"CRON_OVERLAP_ALLOW":       2,
+		"CRON_OVERLAP_REPLACE":     3,
+	}
+)
+
+func (x CronOverlap) Enum() *CronOverlap {
+	p := new(CronOverlap)
+	*p = x
+	return p
+}
+
+func (x CronOverlap) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CronOverlap) Descriptor() protoreflect.EnumDescriptor {
+	return file_llmos_v1_types_proto_enumTypes[3].Descriptor()
+}
+
+func (CronOverlap) Type() protoreflect.EnumType {
+	return &file_llmos_v1_types_proto_enumTypes[3]
+}
+
+func (x CronOverlap) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CronOverlap.Descriptor instead.
+func (CronOverlap) EnumDescriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{3}
+}
+
 type JobState int32
 
 const (
@@ -162,6 +266,7 @@ const (
 	JobState_JOB_STATE_SUCCEEDED   JobState = 4
 	JobState_JOB_STATE_FAILED      JobState = 5
 	JobState_JOB_STATE_CANCELLED   JobState = 6
+	JobState_JOB_STATE_SCHEDULED   JobState = 7 // a cron job: it starts copies and never runs itself
 )
 
 // Enum value maps for JobState.
@@ -174,6 +279,7 @@ var (
 		4: "JOB_STATE_SUCCEEDED",
 		5: "JOB_STATE_FAILED",
 		6: "JOB_STATE_CANCELLED",
+		7: "JOB_STATE_SCHEDULED",
 	}
 	JobState_value = map[string]int32{
 		"JOB_STATE_UNSPECIFIED": 0,
@@ -183,6 +289,7 @@ var (
 		"JOB_STATE_SUCCEEDED":   4,
 		"JOB_STATE_FAILED":      5,
 		"JOB_STATE_CANCELLED":   6,
+		"JOB_STATE_SCHEDULED":   7,
 	}
 )
 
@@ -197,11 +304,11 @@ func (x JobState) String() string {
 }
 
 func (JobState) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[2].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[4].Descriptor()
 }
 
 func (JobState) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[2]
+	return &file_llmos_v1_types_proto_enumTypes[4]
 }
 
 func (x JobState) Number() protoreflect.EnumNumber {
@@ -210,7 +317,59 @@ func (x JobState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobState.Descriptor instead.
 func (JobState) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{2}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{4}
+}
+
+type ClaimKind int32
+
+const (
+	ClaimKind_CLAIM_KIND_UNSPECIFIED ClaimKind = 0
+	ClaimKind_CLAIM_KIND_REPAIR      ClaimKind = 1 // the slots that survived when the gang lost a node
+	ClaimKind_CLAIM_KIND_PREEMPT     ClaimKind = 2 // what the victims of a preemption will release
+	ClaimKind_CLAIM_KIND_RESIZE      ClaimKind = 3 // what an elastic job runs on next
+)
+
+// Enum value maps for ClaimKind.
+var (
+	ClaimKind_name = map[int32]string{
+		0: "CLAIM_KIND_UNSPECIFIED",
+		1: "CLAIM_KIND_REPAIR",
+		2: "CLAIM_KIND_PREEMPT",
+		3: "CLAIM_KIND_RESIZE",
+	}
+	ClaimKind_value = map[string]int32{
+		"CLAIM_KIND_UNSPECIFIED": 0,
+		"CLAIM_KIND_REPAIR":      1,
+		"CLAIM_KIND_PREEMPT":     2,
+		"CLAIM_KIND_RESIZE":      3,
+	}
+)
+
+func (x ClaimKind) Enum() *ClaimKind {
+	p := new(ClaimKind)
+	*p = x
+	return p
+}
+
+func (x ClaimKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ClaimKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_llmos_v1_types_proto_enumTypes[5].Descriptor()
+}
+
+func (ClaimKind) Type() protoreflect.EnumType {
+	return &file_llmos_v1_types_proto_enumTypes[5]
+}
+
+func (x ClaimKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ClaimKind.Descriptor instead.
+func (ClaimKind) EnumDescriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 type AttemptState int32
@@ -249,11 +408,11 @@ func (x AttemptState) String() string {
 }
 
 func (AttemptState) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[3].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[6].Descriptor()
 }
 
 func (AttemptState) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[3]
+	return &file_llmos_v1_types_proto_enumTypes[6]
 }
 
 func (x AttemptState) Number() protoreflect.EnumNumber {
@@ -262,7 +421,68 @@ func (x AttemptState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AttemptState.Descriptor instead.
 func (AttemptState) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{3}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{6}
+}
+
+type EvictionKind int32
+
+const (
+	EvictionKind_EVICTION_KIND_UNSPECIFIED EvictionKind = 0
+	EvictionKind_EVICTION_KIND_PRIORITY    EvictionKind = 1 // for a job of higher priority
+	EvictionKind_EVICTION_KIND_RECLAIM     EvictionKind = 2 // a queue takes back what it had lent
+	EvictionKind_EVICTION_KIND_RESIZE      EvictionKind = 3 // to run with another count of tasks
+	EvictionKind_EVICTION_KIND_DRAIN       EvictionKind = 4 // its node is drained or reserved
+	EvictionKind_EVICTION_KIND_FAIR        EvictionKind = 5 // its turn is over; another of equal priority is next
+	EvictionKind_EVICTION_KIND_FORECAST    EvictionKind = 6 // it would have run out of memory or disk
+)
+
+// Enum value maps for EvictionKind.
+var (
+	EvictionKind_name = map[int32]string{
+		0: "EVICTION_KIND_UNSPECIFIED",
+		1: "EVICTION_KIND_PRIORITY",
+		2: "EVICTION_KIND_RECLAIM",
+		3: "EVICTION_KIND_RESIZE",
+		4: "EVICTION_KIND_DRAIN",
+		5: "EVICTION_KIND_FAIR",
+		6: "EVICTION_KIND_FORECAST",
+	}
+	EvictionKind_value = map[string]int32{
+		"EVICTION_KIND_UNSPECIFIED": 0,
+		"EVICTION_KIND_PRIORITY":    1,
+		"EVICTION_KIND_RECLAIM":     2,
+		"EVICTION_KIND_RESIZE":      3,
+		"EVICTION_KIND_DRAIN":       4,
+		"EVICTION_KIND_FAIR":        5,
+		"EVICTION_KIND_FORECAST":    6,
+	}
+)
+
+func (x EvictionKind) Enum() *EvictionKind {
+	p := new(EvictionKind)
+	*p = x
+	return p
+}
+
+func (x EvictionKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EvictionKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_llmos_v1_types_proto_enumTypes[7].Descriptor()
+}
+
+func (EvictionKind) Type() protoreflect.EnumType {
+	return &file_llmos_v1_types_proto_enumTypes[7]
+}
+
+func (x EvictionKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EvictionKind.Descriptor instead.
+func (EvictionKind) EnumDescriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 type TaskState int32
@@ -310,11 +530,11 @@ func (x TaskState) String() string {
 }
 
 func (TaskState) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[4].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[8].Descriptor()
 }
 
 func (TaskState) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[4]
+	return &file_llmos_v1_types_proto_enumTypes[8]
 }
 
 func (x TaskState) Number() protoreflect.EnumNumber {
@@ -323,7 +543,7 @@ func (x TaskState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskState.Descriptor instead.
 func (TaskState) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 type TaskDesired int32
@@ -359,11 +579,11 @@ func (x TaskDesired) String() string {
 }
 
 func (TaskDesired) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[5].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[9].Descriptor()
 }
 
 func (TaskDesired) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[5]
+	return &file_llmos_v1_types_proto_enumTypes[9]
 }
 
 func (x TaskDesired) Number() protoreflect.EnumNumber {
@@ -372,7 +592,7 @@ func (x TaskDesired) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskDesired.Descriptor instead.
 func (TaskDesired) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 type DeviceHealth int32
@@ -414,11 +634,11 @@ func (x DeviceHealth) String() string {
 }
 
 func (DeviceHealth) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[6].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[10].Descriptor()
 }
 
 func (DeviceHealth) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[6]
+	return &file_llmos_v1_types_proto_enumTypes[10]
 }
 
 func (x DeviceHealth) Number() protoreflect.EnumNumber {
@@ -427,7 +647,7 @@ func (x DeviceHealth) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DeviceHealth.Descriptor instead.
 func (DeviceHealth) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 type NodeState int32
@@ -466,11 +686,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[7].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[11].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[7]
+	return &file_llmos_v1_types_proto_enumTypes[11]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -479,7 +699,56 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{11}
+}
+
+type ReservationKind int32
+
+const (
+	ReservationKind_RESERVATION_KIND_UNSPECIFIED ReservationKind = 0
+	ReservationKind_RESERVATION_KIND_USE         ReservationKind = 1 // for jobs that name it, or for those of its queue
+	ReservationKind_RESERVATION_KIND_MAINTENANCE ReservationKind = 2 // nobody runs there
+)
+
+// Enum value maps for ReservationKind.
+var (
+	ReservationKind_name = map[int32]string{
+		0: "RESERVATION_KIND_UNSPECIFIED",
+		1: "RESERVATION_KIND_USE",
+		2: "RESERVATION_KIND_MAINTENANCE",
+	}
+	ReservationKind_value = map[string]int32{
+		"RESERVATION_KIND_UNSPECIFIED": 0,
+		"RESERVATION_KIND_USE":         1,
+		"RESERVATION_KIND_MAINTENANCE": 2,
+	}
+)
+
+func (x ReservationKind) Enum() *ReservationKind {
+	p := new(ReservationKind)
+	*p = x
+	return p
+}
+
+func (x ReservationKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReservationKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_llmos_v1_types_proto_enumTypes[12].Descriptor()
+}
+
+func (ReservationKind) Type() protoreflect.EnumType {
+	return &file_llmos_v1_types_proto_enumTypes[12]
+}
+
+func (x ReservationKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReservationKind.Descriptor instead.
+func (ReservationKind) EnumDescriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 type MemberRole int32
@@ -518,11 +787,11 @@ func (x MemberRole) String() string {
 }
 
 func (MemberRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[8].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[13].Descriptor()
 }
 
 func (MemberRole) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[8]
+	return &file_llmos_v1_types_proto_enumTypes[13]
 }
 
 func (x MemberRole) Number() protoreflect.EnumNumber {
@@ -531,7 +800,7 @@ func (x MemberRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MemberRole.Descriptor instead.
 func (MemberRole) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 // Fault is an error as a person should read it.
@@ -621,18 +890,31 @@ func (x *Fault) GetLeaderAddr() string {
 
 // JobSpec is what a user submits. It has one writer, the user, and never changes.
 type JobSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                     // unique among unfinished jobs of its queue; empty: made from generate_name
-	GenerateName  string                 `protobuf:"bytes,2,opt,name=generate_name,json=generateName,proto3" json:"generate_name,omitempty"` // prefix of a name that needs no uniqueness
-	Kind          JobKind                `protobuf:"varint,3,opt,name=kind,proto3,enum=llmos.v1.JobKind" json:"kind,omitempty"`
-	Queue         string                 `protobuf:"bytes,4,opt,name=queue,proto3" json:"queue,omitempty"`        // empty means "default"
-	Priority      int32                  `protobuf:"varint,5,opt,name=priority,proto3" json:"priority,omitempty"` // 0 to 100, higher first; 50 when unset by the job file
-	Roles         []*RoleSpec            `protobuf:"bytes,6,rep,name=roles,proto3" json:"roles,omitempty"`
-	Retries       int32                  `protobuf:"varint,7,opt,name=retries,proto3" json:"retries,omitempty"`                              // how often a gang whose task failed is started again
-	LostAfterMs   int64                  `protobuf:"varint,8,opt,name=lost_after_ms,json=lostAfterMs,proto3" json:"lost_after_ms,omitempty"` // silence of a node after which its tasks are replaced; 0 means 60,000
-	Labels        map[string]string      `protobuf:"bytes,9,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                     // unique among unfinished jobs of its queue; empty: made from generate_name
+	GenerateName      string                 `protobuf:"bytes,2,opt,name=generate_name,json=generateName,proto3" json:"generate_name,omitempty"` // prefix of a name that needs no uniqueness
+	Kind              JobKind                `protobuf:"varint,3,opt,name=kind,proto3,enum=llmos.v1.JobKind" json:"kind,omitempty"`
+	Queue             string                 `protobuf:"bytes,4,opt,name=queue,proto3" json:"queue,omitempty"`        // empty means "default"
+	Priority          int32                  `protobuf:"varint,5,opt,name=priority,proto3" json:"priority,omitempty"` // 0 to 100, higher first; 50 when unset by the job file
+	Roles             []*RoleSpec            `protobuf:"bytes,6,rep,name=roles,proto3" json:"roles,omitempty"`
+	Retries           int32                  `protobuf:"varint,7,opt,name=retries,proto3" json:"retries,omitempty"`                              // how often a gang whose task failed is started again
+	LostAfterMs       int64                  `protobuf:"varint,8,opt,name=lost_after_ms,json=lostAfterMs,proto3" json:"lost_after_ms,omitempty"` // silence of a node after which its tasks are replaced; 0 means 60,000
+	Labels            map[string]string      `protobuf:"bytes,9,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	After             []*Dependency          `protobuf:"bytes,10,rep,name=after,proto3" json:"after,omitempty"`                                                     // it waits until each of these has ended as asked
+	Array             *ArraySpec             `protobuf:"bytes,11,opt,name=array,proto3" json:"array,omitempty"`                                                     // run so many copies; absent: one
+	Cron              *CronSpec              `protobuf:"bytes,12,opt,name=cron,proto3" json:"cron,omitempty"`                                                       // run again and again; absent: once
+	TimeLimitMs       int64                  `protobuf:"varint,13,opt,name=time_limit_ms,json=timeLimitMs,proto3" json:"time_limit_ms,omitempty"`                   // an attempt that runs longer is stopped and the job fails; 0: none
+	ExpectedMs        int64                  `protobuf:"varint,14,opt,name=expected_ms,json=expectedMs,proto3" json:"expected_ms,omitempty"`                        // the user's estimate of the run time; 0: none; never kills
+	DeadlineMs        int64                  `protobuf:"varint,15,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`                        // Unix time by which it should be done; 0: none
+	NoPreempt         bool                   `protobuf:"varint,16,opt,name=no_preempt,json=noPreempt,proto3" json:"no_preempt,omitempty"`                           // never stopped for another job; then it may not borrow
+	MinRunMs          int64                  `protobuf:"varint,17,opt,name=min_run_ms,json=minRunMs,proto3" json:"min_run_ms,omitempty"`                            // not stopped for another job before it has run so long; 0: the policy's
+	CheckpointEveryMs int64                  `protobuf:"varint,18,opt,name=checkpoint_every_ms,json=checkpointEveryMs,proto3" json:"checkpoint_every_ms,omitempty"` // hint: how much work a stop loses at most; 0: unknown, all of it
+	RestartMs         int64                  `protobuf:"varint,19,opt,name=restart_ms,json=restartMs,proto3" json:"restart_ms,omitempty"`                           // hint: time from a start to the first useful step; 0: the policy's
+	Placement         *PlacementSpec         `protobuf:"bytes,20,opt,name=placement,proto3" json:"placement,omitempty"`
+	RepairMs          int64                  `protobuf:"varint,21,opt,name=repair_ms,json=repairMs,proto3" json:"repair_ms,omitempty"` // how long surviving slots are kept when a node is lost; 0 means 120,000, negative: not
+	Reservation       string                 `protobuf:"bytes,22,opt,name=reservation,proto3" json:"reservation,omitempty"`            // name of the advance reservation to run in; empty: none
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *JobSpec) Reset() {
@@ -728,11 +1010,576 @@ func (x *JobSpec) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *JobSpec) GetAfter() []*Dependency {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *JobSpec) GetArray() *ArraySpec {
+	if x != nil {
+		return x.Array
+	}
+	return nil
+}
+
+func (x *JobSpec) GetCron() *CronSpec {
+	if x != nil {
+		return x.Cron
+	}
+	return nil
+}
+
+func (x *JobSpec) GetTimeLimitMs() int64 {
+	if x != nil {
+		return x.TimeLimitMs
+	}
+	return 0
+}
+
+func (x *JobSpec) GetExpectedMs() int64 {
+	if x != nil {
+		return x.ExpectedMs
+	}
+	return 0
+}
+
+func (x *JobSpec) GetDeadlineMs() int64 {
+	if x != nil {
+		return x.DeadlineMs
+	}
+	return 0
+}
+
+func (x *JobSpec) GetNoPreempt() bool {
+	if x != nil {
+		return x.NoPreempt
+	}
+	return false
+}
+
+func (x *JobSpec) GetMinRunMs() int64 {
+	if x != nil {
+		return x.MinRunMs
+	}
+	return 0
+}
+
+func (x *JobSpec) GetCheckpointEveryMs() int64 {
+	if x != nil {
+		return x.CheckpointEveryMs
+	}
+	return 0
+}
+
+func (x *JobSpec) GetRestartMs() int64 {
+	if x != nil {
+		return x.RestartMs
+	}
+	return 0
+}
+
+func (x *JobSpec) GetPlacement() *PlacementSpec {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
+func (x *JobSpec) GetRepairMs() int64 {
+	if x != nil {
+		return x.RepairMs
+	}
+	return 0
+}
+
+func (x *JobSpec) GetReservation() string {
+	if x != nil {
+		return x.Reservation
+	}
+	return ""
+}
+
+// Dependency makes a job wait for another one.
+type Dependency struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"` // ID, or the name of the newest job so called, made an ID at submit
+	Kind          DependencyKind         `protobuf:"varint,2,opt,name=kind,proto3,enum=llmos.v1.DependencyKind" json:"kind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Dependency) Reset() {
+	*x = Dependency{}
+	mi := &file_llmos_v1_types_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Dependency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Dependency) ProtoMessage() {}
+
+func (x *Dependency) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Dependency.ProtoReflect.Descriptor instead.
+func (*Dependency) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Dependency) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *Dependency) GetKind() DependencyKind {
+	if x != nil {
+		return x.Kind
+	}
+	return DependencyKind_DEPENDENCY_KIND_UNSPECIFIED
+}
+
+// ArraySpec runs copies of a job that do not wait for each other. Copy i has the ID
+// <id of the array>_<i> and finds i in LLMOS_ARRAY_INDEX.
+type ArraySpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         int32                  `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`       // 1 to 10,000
+	Parallel      int32                  `protobuf:"varint,2,opt,name=parallel,proto3" json:"parallel,omitempty"` // at most so many at a time; 0: no bound
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArraySpec) Reset() {
+	*x = ArraySpec{}
+	mi := &file_llmos_v1_types_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArraySpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArraySpec) ProtoMessage() {}
+
+func (x *ArraySpec) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArraySpec.ProtoReflect.Descriptor instead.
+func (*ArraySpec) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ArraySpec) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ArraySpec) GetParallel() int32 {
+	if x != nil {
+		return x.Parallel
+	}
+	return 0
+}
+
+// CronSpec starts a copy of the job at each time that matches.
+type CronSpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schedule      string                 `protobuf:"bytes,1,opt,name=schedule,proto3" json:"schedule,omitempty"`                 // five fields: minute, hour, day of month, month, day of week
+	TimeZone      string                 `protobuf:"bytes,2,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"` // IANA name; empty means UTC
+	Overlap       CronOverlap            `protobuf:"varint,3,opt,name=overlap,proto3,enum=llmos.v1.CronOverlap" json:"overlap,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CronSpec) Reset() {
+	*x = CronSpec{}
+	mi := &file_llmos_v1_types_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CronSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CronSpec) ProtoMessage() {}
+
+func (x *CronSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CronSpec.ProtoReflect.Descriptor instead.
+func (*CronSpec) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CronSpec) GetSchedule() string {
+	if x != nil {
+		return x.Schedule
+	}
+	return ""
+}
+
+func (x *CronSpec) GetTimeZone() string {
+	if x != nil {
+		return x.TimeZone
+	}
+	return ""
+}
+
+func (x *CronSpec) GetOverlap() CronOverlap {
+	if x != nil {
+		return x.Overlap
+	}
+	return CronOverlap_CRON_OVERLAP_UNSPECIFIED
+}
+
+// PlacementSpec narrows where the tasks of a job may run.
+type PlacementSpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Where         *Expr                  `protobuf:"bytes,1,opt,name=where,proto3" json:"where,omitempty"`                                   // nodes that may be used; absent: all
+	Within        string                 `protobuf:"bytes,2,opt,name=within,proto3" json:"within,omitempty"`                                 // all tasks in one domain: "node", "rack", "zone" or another label; required
+	PreferWithin  string                 `protobuf:"bytes,3,opt,name=prefer_within,json=preferWithin,proto3" json:"prefer_within,omitempty"` // the same, as a wish
+	Spread        string                 `protobuf:"bytes,4,opt,name=spread,proto3" json:"spread,omitempty"`                                 // tasks of a role evenly over the domains of this label, or "node"; required
+	SpreadSkew    int32                  `protobuf:"varint,5,opt,name=spread_skew,json=spreadSkew,proto3" json:"spread_skew,omitempty"`      // by how many tasks two domains may differ; 0 means 1
+	Near          []string               `protobuf:"bytes,6,rep,name=near,proto3" json:"near,omitempty"`                                     // on the nodes of running jobs so named; required
+	Apart         []string               `protobuf:"bytes,7,rep,name=apart,proto3" json:"apart,omitempty"`                                   // never on a node with a running job so named
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementSpec) Reset() {
+	*x = PlacementSpec{}
+	mi := &file_llmos_v1_types_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementSpec) ProtoMessage() {}
+
+func (x *PlacementSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementSpec.ProtoReflect.Descriptor instead.
+func (*PlacementSpec) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PlacementSpec) GetWhere() *Expr {
+	if x != nil {
+		return x.Where
+	}
+	return nil
+}
+
+func (x *PlacementSpec) GetWithin() string {
+	if x != nil {
+		return x.Within
+	}
+	return ""
+}
+
+func (x *PlacementSpec) GetPreferWithin() string {
+	if x != nil {
+		return x.PreferWithin
+	}
+	return ""
+}
+
+func (x *PlacementSpec) GetSpread() string {
+	if x != nil {
+		return x.Spread
+	}
+	return ""
+}
+
+func (x *PlacementSpec) GetSpreadSkew() int32 {
+	if x != nil {
+		return x.SpreadSkew
+	}
+	return 0
+}
+
+func (x *PlacementSpec) GetNear() []string {
+	if x != nil {
+		return x.Near
+	}
+	return nil
+}
+
+func (x *PlacementSpec) GetApart() []string {
+	if x != nil {
+		return x.Apart
+	}
+	return nil
+}
+
+// Expr is a condition on a node. Exactly one of the fields is set.
+type Expr struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Expr:
+	//
+	//	*Expr_All
+	//	*Expr_Any
+	//	*Expr_Not
+	//	*Expr_Match
+	Expr          isExpr_Expr `protobuf_oneof:"expr"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Expr) Reset() {
+	*x = Expr{}
+	mi := &file_llmos_v1_types_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Expr) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Expr) ProtoMessage() {}
+
+func (x *Expr) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Expr.ProtoReflect.Descriptor instead.
+func (*Expr) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Expr) GetExpr() isExpr_Expr {
+	if x != nil {
+		return x.Expr
+	}
+	return nil
+}
+
+func (x *Expr) GetAll() *ExprList {
+	if x != nil {
+		if x, ok := x.Expr.(*Expr_All); ok {
+			return x.All
+		}
+	}
+	return nil
+}
+
+func (x *Expr) GetAny() *ExprList {
+	if x != nil {
+		if x, ok := x.Expr.(*Expr_Any); ok {
+			return x.Any
+		}
+	}
+	return nil
+}
+
+func (x *Expr) GetNot() *Expr {
+	if x != nil {
+		if x, ok := x.Expr.(*Expr_Not); ok {
+			return x.Not
+		}
+	}
+	return nil
+}
+
+func (x *Expr) GetMatch() *ExprMatch {
+	if x != nil {
+		if x, ok := x.Expr.(*Expr_Match); ok {
+			return x.Match
+		}
+	}
+	return nil
+}
+
+type isExpr_Expr interface {
+	isExpr_Expr()
+}
+
+type Expr_All struct {
+	All *ExprList `protobuf:"bytes,1,opt,name=all,proto3,oneof"`
+}
+
+type Expr_Any struct {
+	Any *ExprList `protobuf:"bytes,2,opt,name=any,proto3,oneof"`
+}
+
+type Expr_Not struct {
+	Not *Expr `protobuf:"bytes,3,opt,name=not,proto3,oneof"`
+}
+
+type Expr_Match struct {
+	Match *ExprMatch `protobuf:"bytes,4,opt,name=match,proto3,oneof"`
+}
+
+func (*Expr_All) isExpr_Expr() {}
+
+func (*Expr_Any) isExpr_Expr() {}
+
+func (*Expr_Not) isExpr_Expr() {}
+
+func (*Expr_Match) isExpr_Expr() {}
+
+type ExprList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Of            []*Expr                `protobuf:"bytes,1,rep,name=of,proto3" json:"of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExprList) Reset() {
+	*x = ExprList{}
+	mi := &file_llmos_v1_types_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExprList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExprList) ProtoMessage() {}
+
+func (x *ExprList) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExprList.ProtoReflect.Descriptor instead.
+func (*ExprList) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ExprList) GetOf() []*Expr {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+// ExprMatch compares a label of the node with values. The keys "node" (name or ID),
+// "gpu_model", "cpu_model" and "os" are always there.
+type ExprMatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Values        []string               `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"` // any of them; none: the label exists
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExprMatch) Reset() {
+	*x = ExprMatch{}
+	mi := &file_llmos_v1_types_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExprMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExprMatch) ProtoMessage() {}
+
+func (x *ExprMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExprMatch.ProtoReflect.Descriptor instead.
+func (*ExprMatch) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ExprMatch) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ExprMatch) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 // RoleSpec is a named group of equal tasks.
 type RoleSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Count         int32                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Count         int32                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`    // of an elastic role the most
 	Command       []string               `protobuf:"bytes,3,rep,name=command,proto3" json:"command,omitempty"` // argv; no shell
 	Env           map[string]string      `protobuf:"bytes,4,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Workdir       string                 `protobuf:"bytes,5,opt,name=workdir,proto3" json:"workdir,omitempty"`                                // absolute; empty means a private directory made for the task
@@ -742,13 +1589,14 @@ type RoleSpec struct {
 	GraceMs       int64                  `protobuf:"varint,9,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`                // between the stop signal and SIGKILL; 0 means 10,000
 	Ports         []string               `protobuf:"bytes,10,rep,name=ports,proto3" json:"ports,omitempty"`                                   // names of TCP ports the task listens on; each becomes LLMOS_PORT_<NAME>
 	LogMaxBytes   int64                  `protobuf:"varint,11,opt,name=log_max_bytes,json=logMaxBytes,proto3" json:"log_max_bytes,omitempty"` // kept per task; 0 means 64 MiB
+	CountMin      int32                  `protobuf:"varint,12,opt,name=count_min,json=countMin,proto3" json:"count_min,omitempty"`            // an elastic role runs with count_min to count tasks; 0: always with count
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RoleSpec) Reset() {
 	*x = RoleSpec{}
-	mi := &file_llmos_v1_types_proto_msgTypes[2]
+	mi := &file_llmos_v1_types_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +1608,7 @@ func (x *RoleSpec) String() string {
 func (*RoleSpec) ProtoMessage() {}
 
 func (x *RoleSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[2]
+	mi := &file_llmos_v1_types_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +1621,7 @@ func (x *RoleSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleSpec.ProtoReflect.Descriptor instead.
 func (*RoleSpec) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{2}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RoleSpec) GetName() string {
@@ -853,6 +1701,13 @@ func (x *RoleSpec) GetLogMaxBytes() int64 {
 	return 0
 }
 
+func (x *RoleSpec) GetCountMin() int32 {
+	if x != nil {
+		return x.CountMin
+	}
+	return 0
+}
+
 // Resources is what one task asks for.
 type Resources struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -862,13 +1717,16 @@ type Resources struct {
 	GpuShareMilli  int32                  `protobuf:"varint,4,opt,name=gpu_share_milli,json=gpuShareMilli,proto3" json:"gpu_share_milli,omitempty"`    // 1 to 999: that share of each device; 0: whole devices
 	GpuMemoryBytes int64                  `protobuf:"varint,5,opt,name=gpu_memory_bytes,json=gpuMemoryBytes,proto3" json:"gpu_memory_bytes,omitempty"` // of each device; with whole devices a minimum size
 	GpuModel       string                 `protobuf:"bytes,6,opt,name=gpu_model,json=gpuModel,proto3" json:"gpu_model,omitempty"`                      // exact model name; empty: any
+	GpuModels      []string               `protobuf:"bytes,7,rep,name=gpu_models,json=gpuModels,proto3" json:"gpu_models,omitempty"`                   // any of these models; empty: as gpu_model says
+	MigProfile     string                 `protobuf:"bytes,8,opt,name=mig_profile,json=migProfile,proto3" json:"mig_profile,omitempty"`                // such as 1g.10gb: gpus counts MIG slices of this profile; empty: no slices
+	Numa           bool                   `protobuf:"varint,9,opt,name=numa,proto3" json:"numa,omitempty"`                                             // all devices of a task on one NUMA node; required
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_llmos_v1_types_proto_msgTypes[3]
+	mi := &file_llmos_v1_types_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +1738,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[3]
+	mi := &file_llmos_v1_types_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +1751,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{3}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Resources) GetCpuMilli() int64 {
@@ -938,32 +1796,67 @@ func (x *Resources) GetGpuModel() string {
 	return ""
 }
 
+func (x *Resources) GetGpuModels() []string {
+	if x != nil {
+		return x.GpuModels
+	}
+	return nil
+}
+
+func (x *Resources) GetMigProfile() string {
+	if x != nil {
+		return x.MigProfile
+	}
+	return ""
+}
+
+func (x *Resources) GetNuma() bool {
+	if x != nil {
+		return x.Numa
+	}
+	return false
+}
+
 // Job is the record of one submitted job.
 type Job struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // <name>-<sequence of that name>
-	Spec          *JobSpec               `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
-	State         JobState               `protobuf:"varint,3,opt,name=state,proto3,enum=llmos.v1.JobState" json:"state,omitempty"`
-	SubmitIndex   uint64                 `protobuf:"varint,4,opt,name=submit_index,json=submitIndex,proto3" json:"submit_index,omitempty"`       // Raft index of the submit; orders equal priorities
-	SubmitOrdinal uint32                 `protobuf:"varint,5,opt,name=submit_ordinal,json=submitOrdinal,proto3" json:"submit_ordinal,omitempty"` // order within that index
-	User          string                 `protobuf:"bytes,6,opt,name=user,proto3" json:"user,omitempty"`
-	SubmittedMs   int64                  `protobuf:"varint,7,opt,name=submitted_ms,json=submittedMs,proto3" json:"submitted_ms,omitempty"`
-	StartedMs     int64                  `protobuf:"varint,8,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"` // first time a task ran
-	FinishedMs    int64                  `protobuf:"varint,9,opt,name=finished_ms,json=finishedMs,proto3" json:"finished_ms,omitempty"`
-	ExitCode      int32                  `protobuf:"varint,10,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"` // of the first task that failed; 0 on success; 128+n for a signal
-	Reason        string                 `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`                      // one sentence: why it is in this state
-	Epoch         uint64                 `protobuf:"varint,12,opt,name=epoch,proto3" json:"epoch,omitempty"`                       // of the newest attempt; 0 before the first
-	RetriesLeft   int32                  `protobuf:"varint,13,opt,name=retries_left,json=retriesLeft,proto3" json:"retries_left,omitempty"`
-	StopRequested bool                   `protobuf:"varint,14,opt,name=stop_requested,json=stopRequested,proto3" json:"stop_requested,omitempty"`
-	ModifyIndex   uint64                 `protobuf:"varint,15,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
-	RequestId     string                 `protobuf:"bytes,16,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // idempotency key of the submit
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // <name>-<sequence of that name>
+	Spec             *JobSpec               `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	State            JobState               `protobuf:"varint,3,opt,name=state,proto3,enum=llmos.v1.JobState" json:"state,omitempty"`
+	SubmitIndex      uint64                 `protobuf:"varint,4,opt,name=submit_index,json=submitIndex,proto3" json:"submit_index,omitempty"`       // Raft index of the submit; orders equal priorities
+	SubmitOrdinal    uint32                 `protobuf:"varint,5,opt,name=submit_ordinal,json=submitOrdinal,proto3" json:"submit_ordinal,omitempty"` // order within that index
+	User             string                 `protobuf:"bytes,6,opt,name=user,proto3" json:"user,omitempty"`
+	SubmittedMs      int64                  `protobuf:"varint,7,opt,name=submitted_ms,json=submittedMs,proto3" json:"submitted_ms,omitempty"`
+	StartedMs        int64                  `protobuf:"varint,8,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"` // first time a task ran
+	FinishedMs       int64                  `protobuf:"varint,9,opt,name=finished_ms,json=finishedMs,proto3" json:"finished_ms,omitempty"`
+	ExitCode         int32                  `protobuf:"varint,10,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"` // of the first task that failed; 0 on success; 128+n for a signal
+	Reason           string                 `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`                      // one sentence: why it is in this state
+	Epoch            uint64                 `protobuf:"varint,12,opt,name=epoch,proto3" json:"epoch,omitempty"`                       // of the newest attempt; 0 before the first
+	RetriesLeft      int32                  `protobuf:"varint,13,opt,name=retries_left,json=retriesLeft,proto3" json:"retries_left,omitempty"`
+	StopRequested    bool                   `protobuf:"varint,14,opt,name=stop_requested,json=stopRequested,proto3" json:"stop_requested,omitempty"`
+	ModifyIndex      uint64                 `protobuf:"varint,15,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	RequestId        string                 `protobuf:"bytes,16,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`     // idempotency key of the submit
+	Parent           string                 `protobuf:"bytes,17,opt,name=parent,proto3" json:"parent,omitempty"`                            // of a copy: ID of the array or the cron job
+	ArrayIndex       int32                  `protobuf:"varint,18,opt,name=array_index,json=arrayIndex,proto3" json:"array_index,omitempty"` // of an array's copy
+	Copies           int32                  `protobuf:"varint,19,opt,name=copies,proto3" json:"copies,omitempty"`                           // of an array or cron job: copies made
+	CopiesUnfinished int32                  `protobuf:"varint,20,opt,name=copies_unfinished,json=copiesUnfinished,proto3" json:"copies_unfinished,omitempty"`
+	CopiesFailed     int32                  `protobuf:"varint,21,opt,name=copies_failed,json=copiesFailed,proto3" json:"copies_failed,omitempty"` // failed or cancelled
+	BlockedBy        []string               `protobuf:"bytes,22,rep,name=blocked_by,json=blockedBy,proto3" json:"blocked_by,omitempty"`           // IDs of jobs in after that have not ended yet
+	FiredMs          int64                  `protobuf:"varint,23,opt,name=fired_ms,json=firedMs,proto3" json:"fired_ms,omitempty"`                // of a cron job: the newest time for which a copy was due
+	Preemptions      int32                  `protobuf:"varint,24,opt,name=preemptions,proto3" json:"preemptions,omitempty"`                       // attempts ended for another job
+	Resizes          int32                  `protobuf:"varint,25,opt,name=resizes,proto3" json:"resizes,omitempty"`                               // attempts ended to run with another count
+	GpuMilliMs       int64                  `protobuf:"varint,26,opt,name=gpu_milli_ms,json=gpuMilliMs,proto3" json:"gpu_milli_ms,omitempty"`     // thousandths of a device times milliseconds held by ended allocations
+	ReadyMs          int64                  `protobuf:"varint,27,opt,name=ready_ms,json=readyMs,proto3" json:"ready_ms,omitempty"`                // when it last began to wait for a placement, dependencies met
+	RunMs            int64                  `protobuf:"varint,28,opt,name=run_ms,json=runMs,proto3" json:"run_ms,omitempty"`                      // time with a running gang, summed over ended attempts
+	Claim            *Claim                 `protobuf:"bytes,29,opt,name=claim,proto3" json:"claim,omitempty"`                                    // what is kept for its next attempt
+	Avoid            []*AvoidedNode         `protobuf:"bytes,30,rep,name=avoid,proto3" json:"avoid,omitempty"`                                    // nodes on which it failed, newest last; at most 16
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_llmos_v1_types_proto_msgTypes[4]
+	mi := &file_llmos_v1_types_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1868,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[4]
+	mi := &file_llmos_v1_types_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1881,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Job) GetId() string {
@@ -1103,6 +1996,304 @@ func (x *Job) GetRequestId() string {
 	return ""
 }
 
+func (x *Job) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *Job) GetArrayIndex() int32 {
+	if x != nil {
+		return x.ArrayIndex
+	}
+	return 0
+}
+
+func (x *Job) GetCopies() int32 {
+	if x != nil {
+		return x.Copies
+	}
+	return 0
+}
+
+func (x *Job) GetCopiesUnfinished() int32 {
+	if x != nil {
+		return x.CopiesUnfinished
+	}
+	return 0
+}
+
+func (x *Job) GetCopiesFailed() int32 {
+	if x != nil {
+		return x.CopiesFailed
+	}
+	return 0
+}
+
+func (x *Job) GetBlockedBy() []string {
+	if x != nil {
+		return x.BlockedBy
+	}
+	return nil
+}
+
+func (x *Job) GetFiredMs() int64 {
+	if x != nil {
+		return x.FiredMs
+	}
+	return 0
+}
+
+func (x *Job) GetPreemptions() int32 {
+	if x != nil {
+		return x.Preemptions
+	}
+	return 0
+}
+
+func (x *Job) GetResizes() int32 {
+	if x != nil {
+		return x.Resizes
+	}
+	return 0
+}
+
+func (x *Job) GetGpuMilliMs() int64 {
+	if x != nil {
+		return x.GpuMilliMs
+	}
+	return 0
+}
+
+func (x *Job) GetReadyMs() int64 {
+	if x != nil {
+		return x.ReadyMs
+	}
+	return 0
+}
+
+func (x *Job) GetRunMs() int64 {
+	if x != nil {
+		return x.RunMs
+	}
+	return 0
+}
+
+func (x *Job) GetClaim() *Claim {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+func (x *Job) GetAvoid() []*AvoidedNode {
+	if x != nil {
+		return x.Avoid
+	}
+	return nil
+}
+
+// AvoidedNode is a node that a job should not meet again soon.
+type AvoidedNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	UntilMs       int64                  `protobuf:"varint,2,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AvoidedNode) Reset() {
+	*x = AvoidedNode{}
+	mi := &file_llmos_v1_types_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AvoidedNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AvoidedNode) ProtoMessage() {}
+
+func (x *AvoidedNode) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AvoidedNode.ProtoReflect.Descriptor instead.
+func (*AvoidedNode) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *AvoidedNode) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *AvoidedNode) GetUntilMs() int64 {
+	if x != nil {
+		return x.UntilMs
+	}
+	return 0
+}
+
+// Claim keeps room on nodes for a pending job's next attempt. The scheduler gives none of it
+// to another job before it lapses; it is not an entry of the ledger.
+type Claim struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          ClaimKind              `protobuf:"varint,1,opt,name=kind,proto3,enum=llmos.v1.ClaimKind" json:"kind,omitempty"`
+	UntilMs       int64                  `protobuf:"varint,2,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
+	Slots         []*ClaimSlot           `protobuf:"bytes,3,rep,name=slots,proto3" json:"slots,omitempty"`
+	Counts        []int32                `protobuf:"varint,4,rep,packed,name=counts,proto3" json:"counts,omitempty"` // by role, of the attempt it is for; empty: as the spec says
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Claim) Reset() {
+	*x = Claim{}
+	mi := &file_llmos_v1_types_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Claim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Claim) ProtoMessage() {}
+
+func (x *Claim) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Claim.ProtoReflect.Descriptor instead.
+func (*Claim) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Claim) GetKind() ClaimKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ClaimKind_CLAIM_KIND_UNSPECIFIED
+}
+
+func (x *Claim) GetUntilMs() int64 {
+	if x != nil {
+		return x.UntilMs
+	}
+	return 0
+}
+
+func (x *Claim) GetSlots() []*ClaimSlot {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+func (x *Claim) GetCounts() []int32 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Claim) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ClaimSlot is room for one task.
+type ClaimSlot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	CpuMilli      int64                  `protobuf:"varint,2,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"`
+	MemoryBytes   int64                  `protobuf:"varint,3,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	Devices       []*DeviceGrant         `protobuf:"bytes,4,rep,name=devices,proto3" json:"devices,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimSlot) Reset() {
+	*x = ClaimSlot{}
+	mi := &file_llmos_v1_types_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimSlot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimSlot) ProtoMessage() {}
+
+func (x *ClaimSlot) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimSlot.ProtoReflect.Descriptor instead.
+func (*ClaimSlot) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ClaimSlot) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ClaimSlot) GetCpuMilli() int64 {
+	if x != nil {
+		return x.CpuMilli
+	}
+	return 0
+}
+
+func (x *ClaimSlot) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *ClaimSlot) GetDevices() []*DeviceGrant {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
 // Attempt is one try at running a job's gang.
 type Attempt struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1118,13 +2309,18 @@ type Attempt struct {
 	RendezvousHost string                 `protobuf:"bytes,10,opt,name=rendezvous_host,json=rendezvousHost,proto3" json:"rendezvous_host,omitempty"`  // MASTER_ADDR
 	RendezvousPort int32                  `protobuf:"varint,11,opt,name=rendezvous_port,json=rendezvousPort,proto3" json:"rendezvous_port,omitempty"` // MASTER_PORT, held in the ledger on rank 0's node
 	CauseTask      string                 `protobuf:"bytes,12,opt,name=cause_task,json=causeTask,proto3" json:"cause_task,omitempty"`                 // task that caused the end
+	Preempted      bool                   `protobuf:"varint,13,opt,name=preempted,proto3" json:"preempted,omitempty"`                                 // ended for another job, a resize or a drain: costs no retry
+	Eviction       EvictionKind           `protobuf:"varint,14,opt,name=eviction,proto3,enum=llmos.v1.EvictionKind" json:"eviction,omitempty"`        // why, when preempted
+	EvictedFor     string                 `protobuf:"bytes,15,opt,name=evicted_for,json=evictedFor,proto3" json:"evicted_for,omitempty"`              // ID of the job it made room for; empty: none
+	Counts         []int32                `protobuf:"varint,16,rep,packed,name=counts,proto3" json:"counts,omitempty"`                                // tasks of each role, in the order of the spec
+	RunningMs      int64                  `protobuf:"varint,17,opt,name=running_ms,json=runningMs,proto3" json:"running_ms,omitempty"`                // when its last task began to run; 0: not all have
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_llmos_v1_types_proto_msgTypes[5]
+	mi := &file_llmos_v1_types_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +2332,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[5]
+	mi := &file_llmos_v1_types_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +2345,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Attempt) GetJobId() string {
@@ -1236,6 +2432,41 @@ func (x *Attempt) GetCauseTask() string {
 	return ""
 }
 
+func (x *Attempt) GetPreempted() bool {
+	if x != nil {
+		return x.Preempted
+	}
+	return false
+}
+
+func (x *Attempt) GetEviction() EvictionKind {
+	if x != nil {
+		return x.Eviction
+	}
+	return EvictionKind_EVICTION_KIND_UNSPECIFIED
+}
+
+func (x *Attempt) GetEvictedFor() string {
+	if x != nil {
+		return x.EvictedFor
+	}
+	return ""
+}
+
+func (x *Attempt) GetCounts() []int32 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Attempt) GetRunningMs() int64 {
+	if x != nil {
+		return x.RunningMs
+	}
+	return 0
+}
+
 // Task is one process tree on one node. desired is written by the servers alone, the
 // observed fields only from the agent's reports.
 type Task struct {
@@ -1263,7 +2494,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_llmos_v1_types_proto_msgTypes[6]
+	mi := &file_llmos_v1_types_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +2506,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[6]
+	mi := &file_llmos_v1_types_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +2519,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Task) GetId() string {
@@ -1423,13 +2654,17 @@ type Device struct {
 	Index         int32                  `protobuf:"varint,8,opt,name=index,proto3" json:"index,omitempty"`                       // the vendor's index: for people, never a key
 	NumaNode      int32                  `protobuf:"varint,9,opt,name=numa_node,json=numaNode,proto3" json:"numa_node,omitempty"` // -1 when unknown
 	BusId         string                 `protobuf:"bytes,10,opt,name=bus_id,json=busId,proto3" json:"bus_id,omitempty"`
+	Path          string                 `protobuf:"bytes,11,opt,name=path,proto3" json:"path,omitempty"`                               // device file, such as /dev/nvidia0; empty: none
+	Island        string                 `protobuf:"bytes,12,opt,name=island,proto3" json:"island,omitempty"`                           // devices of a node with the same island are joined by NVLink or its like; empty: unknown
+	MigProfile    string                 `protobuf:"bytes,13,opt,name=mig_profile,json=migProfile,proto3" json:"mig_profile,omitempty"` // of a MIG slice
+	Parent        string                 `protobuf:"bytes,14,opt,name=parent,proto3" json:"parent,omitempty"`                           // of a MIG slice: the UUID of its GPU
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_llmos_v1_types_proto_msgTypes[7]
+	mi := &file_llmos_v1_types_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +2676,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[7]
+	mi := &file_llmos_v1_types_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +2689,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Device) GetId() string {
@@ -1527,6 +2762,34 @@ func (x *Device) GetBusId() string {
 	return ""
 }
 
+func (x *Device) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Device) GetIsland() string {
+	if x != nil {
+		return x.Island
+	}
+	return ""
+}
+
+func (x *Device) GetMigProfile() string {
+	if x != nil {
+		return x.MigProfile
+	}
+	return ""
+}
+
+func (x *Device) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
 // Node is a host with an agent.
 type Node struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1548,13 +2811,14 @@ type Node struct {
 	NumaNodes     int32                  `protobuf:"varint,16,opt,name=numa_nodes,json=numaNodes,proto3" json:"numa_nodes,omitempty"`
 	Os            string                 `protobuf:"bytes,17,opt,name=os,proto3" json:"os,omitempty"`
 	CpuModel      string                 `protobuf:"bytes,18,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"`
+	Drain         *Drain                 `protobuf:"bytes,19,opt,name=drain,proto3" json:"drain,omitempty"` // set by an operator: absent, it takes work
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_llmos_v1_types_proto_msgTypes[8]
+	mi := &file_llmos_v1_types_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +2830,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[8]
+	mi := &file_llmos_v1_types_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +2843,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Node) GetId() string {
@@ -1708,6 +2972,82 @@ func (x *Node) GetCpuModel() string {
 	return ""
 }
 
+func (x *Node) GetDrain() *Drain {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+// Drain keeps new work off a node.
+type Drain struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SinceMs       int64                  `protobuf:"varint,1,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	StopAtMs      int64                  `protobuf:"varint,2,opt,name=stop_at_ms,json=stopAtMs,proto3" json:"stop_at_ms,omitempty"` // tasks still there are then stopped and their jobs requeued; 0: never
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	User          string                 `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drain) Reset() {
+	*x = Drain{}
+	mi := &file_llmos_v1_types_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drain) ProtoMessage() {}
+
+func (x *Drain) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drain.ProtoReflect.Descriptor instead.
+func (*Drain) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Drain) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *Drain) GetStopAtMs() int64 {
+	if x != nil {
+		return x.StopAtMs
+	}
+	return 0
+}
+
+func (x *Drain) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Drain) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
 // DeviceAccount is one device's page of the ledger.
 type DeviceAccount struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -1723,7 +3063,7 @@ type DeviceAccount struct {
 
 func (x *DeviceAccount) Reset() {
 	*x = DeviceAccount{}
-	mi := &file_llmos_v1_types_proto_msgTypes[9]
+	mi := &file_llmos_v1_types_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +3075,7 @@ func (x *DeviceAccount) String() string {
 func (*DeviceAccount) ProtoMessage() {}
 
 func (x *DeviceAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[9]
+	mi := &file_llmos_v1_types_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +3088,7 @@ func (x *DeviceAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceAccount.ProtoReflect.Descriptor instead.
 func (*DeviceAccount) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeviceAccount) GetDeviceId() string {
@@ -1813,7 +3153,7 @@ type NodeAccount struct {
 
 func (x *NodeAccount) Reset() {
 	*x = NodeAccount{}
-	mi := &file_llmos_v1_types_proto_msgTypes[10]
+	mi := &file_llmos_v1_types_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +3165,7 @@ func (x *NodeAccount) String() string {
 func (*NodeAccount) ProtoMessage() {}
 
 func (x *NodeAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[10]
+	mi := &file_llmos_v1_types_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +3178,7 @@ func (x *NodeAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAccount.ProtoReflect.Descriptor instead.
 func (*NodeAccount) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *NodeAccount) GetNodeId() string {
@@ -1923,7 +3263,7 @@ type DeviceGrant struct {
 
 func (x *DeviceGrant) Reset() {
 	*x = DeviceGrant{}
-	mi := &file_llmos_v1_types_proto_msgTypes[11]
+	mi := &file_llmos_v1_types_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +3275,7 @@ func (x *DeviceGrant) String() string {
 func (*DeviceGrant) ProtoMessage() {}
 
 func (x *DeviceGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[11]
+	mi := &file_llmos_v1_types_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +3288,7 @@ func (x *DeviceGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceGrant.ProtoReflect.Descriptor instead.
 func (*DeviceGrant) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeviceGrant) GetDeviceId() string {
@@ -1991,7 +3331,7 @@ type Allocation struct {
 
 func (x *Allocation) Reset() {
 	*x = Allocation{}
-	mi := &file_llmos_v1_types_proto_msgTypes[12]
+	mi := &file_llmos_v1_types_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +3343,7 @@ func (x *Allocation) String() string {
 func (*Allocation) ProtoMessage() {}
 
 func (x *Allocation) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[12]
+	mi := &file_llmos_v1_types_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +3356,7 @@ func (x *Allocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Allocation.ProtoReflect.Descriptor instead.
 func (*Allocation) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Allocation) GetTaskId() string {
@@ -2089,19 +3429,26 @@ func (x *Allocation) GetGrantedMs() int64 {
 	return 0
 }
 
-// Queue is a node of the queue tree.
+// Queue is a node of the queue tree. Jobs are submitted to leaves.
 type Queue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Parent        string                 `protobuf:"bytes,2,opt,name=parent,proto3" json:"parent,omitempty"`
-	Weight        int32                  `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`      // path, such as "vision/detection"; the parent's name is its prefix
+	Parent          string                 `protobuf:"bytes,2,opt,name=parent,proto3" json:"parent,omitempty"`  // empty: directly below the root
+	Weight          int32                  `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"` // 1 to 10,000: its part of what nobody is guaranteed
+	Limits          []*QuotaLimit          `protobuf:"bytes,4,rep,name=limits,proto3" json:"limits,omitempty"`
+	RunningMax      int32                  `protobuf:"varint,5,opt,name=running_max,json=runningMax,proto3" json:"running_max,omitempty"`                    // jobs running at a time; 0: no bound
+	PendingMax      int32                  `protobuf:"varint,6,opt,name=pending_max,json=pendingMax,proto3" json:"pending_max,omitempty"`                    // jobs waiting at a time; 0: no bound
+	UserRunningMax  int32                  `protobuf:"varint,7,opt,name=user_running_max,json=userRunningMax,proto3" json:"user_running_max,omitempty"`      // jobs of one user running at a time; 0: no bound
+	UserGpuMilliMax int64                  `protobuf:"varint,8,opt,name=user_gpu_milli_max,json=userGpuMilliMax,proto3" json:"user_gpu_milli_max,omitempty"` // thousandths of a device held by one user; 0: no bound
+	PriorityMax     int32                  `protobuf:"varint,9,opt,name=priority_max,json=priorityMax,proto3" json:"priority_max,omitempty"`                 // highest priority of its jobs; 0: no bound
+	ModifyIndex     uint64                 `protobuf:"varint,10,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_llmos_v1_types_proto_msgTypes[13]
+	mi := &file_llmos_v1_types_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +3460,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[13]
+	mi := &file_llmos_v1_types_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +3473,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Queue) GetName() string {
@@ -2150,6 +3497,487 @@ func (x *Queue) GetWeight() int32 {
 	return 0
 }
 
+func (x *Queue) GetLimits() []*QuotaLimit {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *Queue) GetRunningMax() int32 {
+	if x != nil {
+		return x.RunningMax
+	}
+	return 0
+}
+
+func (x *Queue) GetPendingMax() int32 {
+	if x != nil {
+		return x.PendingMax
+	}
+	return 0
+}
+
+func (x *Queue) GetUserRunningMax() int32 {
+	if x != nil {
+		return x.UserRunningMax
+	}
+	return 0
+}
+
+func (x *Queue) GetUserGpuMilliMax() int64 {
+	if x != nil {
+		return x.UserGpuMilliMax
+	}
+	return 0
+}
+
+func (x *Queue) GetPriorityMax() int32 {
+	if x != nil {
+		return x.PriorityMax
+	}
+	return 0
+}
+
+func (x *Queue) GetModifyIndex() uint64 {
+	if x != nil {
+		return x.ModifyIndex
+	}
+	return 0
+}
+
+// QuotaLimit bounds one resource of a queue and what lies below it. Amounts are in the
+// resource's unit: thousandths of a device for "gpu" and "gpu:<model>", millicores for
+// "cpu", bytes for "memory". A resource without a limit is neither guaranteed nor bounded.
+type QuotaLimit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Resource      string                 `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	Nominal       int64                  `protobuf:"varint,2,opt,name=nominal,proto3" json:"nominal,omitempty"` // guaranteed
+	Borrow        int64                  `protobuf:"varint,3,opt,name=borrow,proto3" json:"borrow,omitempty"`   // beyond nominal, from what siblings do not use; negative: no bound
+	Lend          int64                  `protobuf:"varint,4,opt,name=lend,proto3" json:"lend,omitempty"`       // of nominal, to siblings while unused; negative: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaLimit) Reset() {
+	*x = QuotaLimit{}
+	mi := &file_llmos_v1_types_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaLimit) ProtoMessage() {}
+
+func (x *QuotaLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaLimit.ProtoReflect.Descriptor instead.
+func (*QuotaLimit) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *QuotaLimit) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *QuotaLimit) GetNominal() int64 {
+	if x != nil {
+		return x.Nominal
+	}
+	return 0
+}
+
+func (x *QuotaLimit) GetBorrow() int64 {
+	if x != nil {
+		return x.Borrow
+	}
+	return 0
+}
+
+func (x *QuotaLimit) GetLend() int64 {
+	if x != nil {
+		return x.Lend
+	}
+	return 0
+}
+
+// UsageDay is what one user used through one queue on one day, from ended allocations and
+// the closed days of live ones.
+type UsageDay struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Queue         string                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Day           int64                  `protobuf:"varint,3,opt,name=day,proto3" json:"day,omitempty"`                                   // days since 1970-01-01, UTC
+	GpuMilliMs    int64                  `protobuf:"varint,4,opt,name=gpu_milli_ms,json=gpuMilliMs,proto3" json:"gpu_milli_ms,omitempty"` // thousandths of a device times milliseconds
+	CpuMilliMs    int64                  `protobuf:"varint,5,opt,name=cpu_milli_ms,json=cpuMilliMs,proto3" json:"cpu_milli_ms,omitempty"` // millicores times milliseconds
+	Jobs          int64                  `protobuf:"varint,6,opt,name=jobs,proto3" json:"jobs,omitempty"`                                 // jobs that ended
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageDay) Reset() {
+	*x = UsageDay{}
+	mi := &file_llmos_v1_types_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageDay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageDay) ProtoMessage() {}
+
+func (x *UsageDay) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageDay.ProtoReflect.Descriptor instead.
+func (*UsageDay) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *UsageDay) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *UsageDay) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *UsageDay) GetDay() int64 {
+	if x != nil {
+		return x.Day
+	}
+	return 0
+}
+
+func (x *UsageDay) GetGpuMilliMs() int64 {
+	if x != nil {
+		return x.GpuMilliMs
+	}
+	return 0
+}
+
+func (x *UsageDay) GetCpuMilliMs() int64 {
+	if x != nil {
+		return x.CpuMilliMs
+	}
+	return 0
+}
+
+func (x *UsageDay) GetJobs() int64 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+// Reservation sets room aside for a span of time.
+type Reservation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          ReservationKind        `protobuf:"varint,2,opt,name=kind,proto3,enum=llmos.v1.ReservationKind" json:"kind,omitempty"`
+	StartMs       int64                  `protobuf:"varint,3,opt,name=start_ms,json=startMs,proto3" json:"start_ms,omitempty"`
+	EndMs         int64                  `protobuf:"varint,4,opt,name=end_ms,json=endMs,proto3" json:"end_ms,omitempty"`      // after start
+	NodeIds       []string               `protobuf:"bytes,5,rep,name=node_ids,json=nodeIds,proto3" json:"node_ids,omitempty"` // these nodes whole; empty: the scheduler finds them
+	Nodes         int32                  `protobuf:"varint,6,opt,name=nodes,proto3" json:"nodes,omitempty"`                   // with no node_ids: so many whole nodes
+	Gpus          int32                  `protobuf:"varint,7,opt,name=gpus,proto3" json:"gpus,omitempty"`                     // or so many devices, on as few nodes as can be
+	Where         *Expr                  `protobuf:"bytes,8,opt,name=where,proto3" json:"where,omitempty"`                    // among these nodes
+	Queue         string                 `protobuf:"bytes,9,opt,name=queue,proto3" json:"queue,omitempty"`                    // its jobs may use it; empty: only jobs that name it
+	User          string                 `protobuf:"bytes,10,opt,name=user,proto3" json:"user,omitempty"`                     // who made it
+	Reason        string                 `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
+	CreatedMs     int64                  `protobuf:"varint,12,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	ModifyIndex   uint64                 `protobuf:"varint,13,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reservation) Reset() {
+	*x = Reservation{}
+	mi := &file_llmos_v1_types_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reservation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reservation) ProtoMessage() {}
+
+func (x *Reservation) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
+func (*Reservation) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Reservation) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Reservation) GetKind() ReservationKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ReservationKind_RESERVATION_KIND_UNSPECIFIED
+}
+
+func (x *Reservation) GetStartMs() int64 {
+	if x != nil {
+		return x.StartMs
+	}
+	return 0
+}
+
+func (x *Reservation) GetEndMs() int64 {
+	if x != nil {
+		return x.EndMs
+	}
+	return 0
+}
+
+func (x *Reservation) GetNodeIds() []string {
+	if x != nil {
+		return x.NodeIds
+	}
+	return nil
+}
+
+func (x *Reservation) GetNodes() int32 {
+	if x != nil {
+		return x.Nodes
+	}
+	return 0
+}
+
+func (x *Reservation) GetGpus() int32 {
+	if x != nil {
+		return x.Gpus
+	}
+	return 0
+}
+
+func (x *Reservation) GetWhere() *Expr {
+	if x != nil {
+		return x.Where
+	}
+	return nil
+}
+
+func (x *Reservation) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *Reservation) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Reservation) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Reservation) GetCreatedMs() int64 {
+	if x != nil {
+		return x.CreatedMs
+	}
+	return 0
+}
+
+func (x *Reservation) GetModifyIndex() uint64 {
+	if x != nil {
+		return x.ModifyIndex
+	}
+	return 0
+}
+
+// SchedulerConfig is the scheduling policy. It lives in the replicated state and changes at
+// run time. A zero field means its default.
+type SchedulerConfig struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Order           string                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`                                                 // "fair" (default), "fifo", "las"
+	Backfill        string                 `protobuf:"bytes,2,opt,name=backfill,proto3" json:"backfill,omitempty"`                                           // "easy" (default), "conservative", "none"
+	HoldAfterMs     int64                  `protobuf:"varint,3,opt,name=hold_after_ms,json=holdAfterMs,proto3" json:"hold_after_ms,omitempty"`               // wait after which a blocked job gets a reservation; 30,000
+	ReservationsMax int32                  `protobuf:"varint,4,opt,name=reservations_max,json=reservationsMax,proto3" json:"reservations_max,omitempty"`     // blocked jobs with a reservation; 1 for easy, 100 for conservative
+	UsageHalfLifeMs int64                  `protobuf:"varint,5,opt,name=usage_half_life_ms,json=usageHalfLifeMs,proto3" json:"usage_half_life_ms,omitempty"` // of past usage in fair share; 604,800,000; negative: past usage does not count
+	NoPreempt       bool                   `protobuf:"varint,6,opt,name=no_preempt,json=noPreempt,proto3" json:"no_preempt,omitempty"`                       // no job is ever stopped for another one
+	MinRunMs        int64                  `protobuf:"varint,7,opt,name=min_run_ms,json=minRunMs,proto3" json:"min_run_ms,omitempty"`                        // before a job may be stopped for another one; 60,000
+	RestartMs       int64                  `protobuf:"varint,8,opt,name=restart_ms,json=restartMs,proto3" json:"restart_ms,omitempty"`                       // assumed cost of a restart; 30,000
+	ElasticEveryMs  int64                  `protobuf:"varint,9,opt,name=elastic_every_ms,json=elasticEveryMs,proto3" json:"elastic_every_ms,omitempty"`      // between looks at the sizes of elastic jobs; 60,000; negative: never
+	AvoidMs         int64                  `protobuf:"varint,10,opt,name=avoid_ms,json=avoidMs,proto3" json:"avoid_ms,omitempty"`                            // how long a job avoids a node on which it failed; 3,600,000
+	ClaimMs         int64                  `protobuf:"varint,11,opt,name=claim_ms,json=claimMs,proto3" json:"claim_ms,omitempty"`                            // how long room is kept for a job that preempts; 120,000
+	ModifyIndex     uint64                 `protobuf:"varint,12,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *SchedulerConfig) Reset() {
+	*x = SchedulerConfig{}
+	mi := &file_llmos_v1_types_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SchedulerConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SchedulerConfig) ProtoMessage() {}
+
+func (x *SchedulerConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SchedulerConfig.ProtoReflect.Descriptor instead.
+func (*SchedulerConfig) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *SchedulerConfig) GetOrder() string {
+	if x != nil {
+		return x.Order
+	}
+	return ""
+}
+
+func (x *SchedulerConfig) GetBackfill() string {
+	if x != nil {
+		return x.Backfill
+	}
+	return ""
+}
+
+func (x *SchedulerConfig) GetHoldAfterMs() int64 {
+	if x != nil {
+		return x.HoldAfterMs
+	}
+	return 0
+}
+
+func (x *SchedulerConfig) GetReservationsMax() int32 {
+	if x != nil {
+		return x.ReservationsMax
+	}
+	return 0
+}
+
+func (x *SchedulerConfig) GetUsageHalfLifeMs() int64 {
+	if x != nil {
+		return x.UsageHalfLifeMs
+	}
+	return 0
+}
+
+func (x *SchedulerConfig) GetNoPreempt() bool {
+	if x != nil {
+		return x.NoPreempt
+	}
+	return false
+}
+
+func (x *SchedulerConfig) GetMinRunMs() int64 {
+	if x != nil {
+		return x.MinRunMs
+	}
+	return 0
+}
+
+func (x *SchedulerConfig) GetRestartMs() int64 {
+	if x != nil {
+		return x.RestartMs
+	}
+	return 0
+}
+
+func (x *SchedulerConfig) GetElasticEveryMs() int64 {
+	if x != nil {
+		return x.ElasticEveryMs
+	}
+	return 0
+}
+
+func (x *SchedulerConfig) GetAvoidMs() int64 {
+	if x != nil {
+		return x.AvoidMs
+	}
+	return 0
+}
+
+func (x *SchedulerConfig) GetClaimMs() int64 {
+	if x != nil {
+		return x.ClaimMs
+	}
+	return 0
+}
+
+func (x *SchedulerConfig) GetModifyIndex() uint64 {
+	if x != nil {
+		return x.ModifyIndex
+	}
+	return 0
+}
+
 // JoinToken admits one member. Only the hash of its secret is kept.
 type JoinToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2166,7 +3994,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_llmos_v1_types_proto_msgTypes[14]
+	mi := &file_llmos_v1_types_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +4006,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[14]
+	mi := &file_llmos_v1_types_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +4019,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JoinToken) GetId() string {
@@ -2260,7 +4088,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_llmos_v1_types_proto_msgTypes[15]
+	mi := &file_llmos_v1_types_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2272,7 +4100,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[15]
+	mi := &file_llmos_v1_types_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2285,7 +4113,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Event) GetIndex() uint64 {
@@ -2357,7 +4185,7 @@ type ClusterMeta struct {
 
 func (x *ClusterMeta) Reset() {
 	*x = ClusterMeta{}
-	mi := &file_llmos_v1_types_proto_msgTypes[16]
+	mi := &file_llmos_v1_types_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +4197,7 @@ func (x *ClusterMeta) String() string {
 func (*ClusterMeta) ProtoMessage() {}
 
 func (x *ClusterMeta) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[16]
+	mi := &file_llmos_v1_types_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +4210,7 @@ func (x *ClusterMeta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMeta.ProtoReflect.Descriptor instead.
 func (*ClusterMeta) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ClusterMeta) GetClusterId() string {
@@ -2427,7 +4255,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_llmos_v1_types_proto_msgTypes[17]
+	mi := &file_llmos_v1_types_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2439,7 +4267,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[17]
+	mi := &file_llmos_v1_types_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2452,7 +4280,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RequestRecord) GetRequestId() string {
@@ -2499,13 +4327,14 @@ type Progress struct {
 	Steps         int64                  `protobuf:"varint,4,opt,name=steps,proto3" json:"steps,omitempty"`                                                                              // 0 when unknown
 	Values        map[string]float64     `protobuf:"bytes,5,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"` // loss, tokens_per_s and the like
 	TimeMs        int64                  `protobuf:"varint,6,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`                                                              // agent's clock
+	Sample        *Sample                `protobuf:"bytes,7,opt,name=sample,proto3" json:"sample,omitempty"`                                                                             // newest measured demand; absent: not measured
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_llmos_v1_types_proto_msgTypes[18]
+	mi := &file_llmos_v1_types_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2517,7 +4346,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[18]
+	mi := &file_llmos_v1_types_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2530,7 +4359,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{18}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Progress) GetTaskId() string {
@@ -2575,6 +4404,98 @@ func (x *Progress) GetTimeMs() int64 {
 	return 0
 }
 
+func (x *Progress) GetSample() *Sample {
+	if x != nil {
+		return x.Sample
+	}
+	return nil
+}
+
+// Sample is what a task was seen to use.
+type Sample struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	TimeMs         int64                  `protobuf:"varint,1,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`       // agent's clock
+	CpuMilli       int64                  `protobuf:"varint,2,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"` // mean since the sample before
+	MemoryBytes    int64                  `protobuf:"varint,3,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	DiskBytes      int64                  `protobuf:"varint,4,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`                  // below its task directory
+	GpuMemoryBytes int64                  `protobuf:"varint,5,opt,name=gpu_memory_bytes,json=gpuMemoryBytes,proto3" json:"gpu_memory_bytes,omitempty"` // over its devices
+	GpuPercent     int32                  `protobuf:"varint,6,opt,name=gpu_percent,json=gpuPercent,proto3" json:"gpu_percent,omitempty"`               // mean over its devices; -1: unknown
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Sample) Reset() {
+	*x = Sample{}
+	mi := &file_llmos_v1_types_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sample) ProtoMessage() {}
+
+func (x *Sample) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sample.ProtoReflect.Descriptor instead.
+func (*Sample) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Sample) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *Sample) GetCpuMilli() int64 {
+	if x != nil {
+		return x.CpuMilli
+	}
+	return 0
+}
+
+func (x *Sample) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Sample) GetDiskBytes() int64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *Sample) GetGpuMemoryBytes() int64 {
+	if x != nil {
+		return x.GpuMemoryBytes
+	}
+	return 0
+}
+
+func (x *Sample) GetGpuPercent() int32 {
+	if x != nil {
+		return x.GpuPercent
+	}
+	return 0
+}
+
 var File_llmos_v1_types_proto protoreflect.FileDescriptor
 
 const file_llmos_v1_types_proto_rawDesc = "" +
@@ -2587,7 +4508,7 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x05field\x18\x04 \x01(\tR\x05field\x12\x12\n" +
 	"\x04line\x18\x05 \x01(\x05R\x04line\x12\x1f\n" +
 	"\vleader_addr\x18\x06 \x01(\tR\n" +
-	"leaderAddr\"\xf5\x02\n" +
+	"leaderAddr\"\xdc\x06\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
 	"\rgenerate_name\x18\x02 \x01(\tR\fgenerateName\x12%\n" +
@@ -2597,10 +4518,60 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x05roles\x18\x06 \x03(\v2\x12.llmos.v1.RoleSpecR\x05roles\x12\x18\n" +
 	"\aretries\x18\a \x01(\x05R\aretries\x12\"\n" +
 	"\rlost_after_ms\x18\b \x01(\x03R\vlostAfterMs\x125\n" +
-	"\x06labels\x18\t \x03(\v2\x1d.llmos.v1.JobSpec.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\t \x03(\v2\x1d.llmos.v1.JobSpec.LabelsEntryR\x06labels\x12*\n" +
+	"\x05after\x18\n" +
+	" \x03(\v2\x14.llmos.v1.DependencyR\x05after\x12)\n" +
+	"\x05array\x18\v \x01(\v2\x13.llmos.v1.ArraySpecR\x05array\x12&\n" +
+	"\x04cron\x18\f \x01(\v2\x12.llmos.v1.CronSpecR\x04cron\x12\"\n" +
+	"\rtime_limit_ms\x18\r \x01(\x03R\vtimeLimitMs\x12\x1f\n" +
+	"\vexpected_ms\x18\x0e \x01(\x03R\n" +
+	"expectedMs\x12\x1f\n" +
+	"\vdeadline_ms\x18\x0f \x01(\x03R\n" +
+	"deadlineMs\x12\x1d\n" +
+	"\n" +
+	"no_preempt\x18\x10 \x01(\bR\tnoPreempt\x12\x1c\n" +
+	"\n" +
+	"min_run_ms\x18\x11 \x01(\x03R\bminRunMs\x12.\n" +
+	"\x13checkpoint_every_ms\x18\x12 \x01(\x03R\x11checkpointEveryMs\x12\x1d\n" +
+	"\n" +
+	"restart_ms\x18\x13 \x01(\x03R\trestartMs\x125\n" +
+	"\tplacement\x18\x14 \x01(\v2\x17.llmos.v1.PlacementSpecR\tplacement\x12\x1b\n" +
+	"\trepair_ms\x18\x15 \x01(\x03R\brepairMs\x12 \n" +
+	"\vreservation\x18\x16 \x01(\tR\vreservation\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8c\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
+	"\n" +
+	"Dependency\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12,\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x18.llmos.v1.DependencyKindR\x04kind\"=\n" +
+	"\tArraySpec\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x05R\x05count\x12\x1a\n" +
+	"\bparallel\x18\x02 \x01(\x05R\bparallel\"t\n" +
+	"\bCronSpec\x12\x1a\n" +
+	"\bschedule\x18\x01 \x01(\tR\bschedule\x12\x1b\n" +
+	"\ttime_zone\x18\x02 \x01(\tR\btimeZone\x12/\n" +
+	"\aoverlap\x18\x03 \x01(\x0e2\x15.llmos.v1.CronOverlapR\aoverlap\"\xd5\x01\n" +
+	"\rPlacementSpec\x12$\n" +
+	"\x05where\x18\x01 \x01(\v2\x0e.llmos.v1.ExprR\x05where\x12\x16\n" +
+	"\x06within\x18\x02 \x01(\tR\x06within\x12#\n" +
+	"\rprefer_within\x18\x03 \x01(\tR\fpreferWithin\x12\x16\n" +
+	"\x06spread\x18\x04 \x01(\tR\x06spread\x12\x1f\n" +
+	"\vspread_skew\x18\x05 \x01(\x05R\n" +
+	"spreadSkew\x12\x12\n" +
+	"\x04near\x18\x06 \x03(\tR\x04near\x12\x14\n" +
+	"\x05apart\x18\a \x03(\tR\x05apart\"\xaf\x01\n" +
+	"\x04Expr\x12&\n" +
+	"\x03all\x18\x01 \x01(\v2\x12.llmos.v1.ExprListH\x00R\x03all\x12&\n" +
+	"\x03any\x18\x02 \x01(\v2\x12.llmos.v1.ExprListH\x00R\x03any\x12\"\n" +
+	"\x03not\x18\x03 \x01(\v2\x0e.llmos.v1.ExprH\x00R\x03not\x12+\n" +
+	"\x05match\x18\x04 \x01(\v2\x13.llmos.v1.ExprMatchH\x00R\x05matchB\x06\n" +
+	"\x04expr\"*\n" +
+	"\bExprList\x12\x1e\n" +
+	"\x02of\x18\x01 \x03(\v2\x0e.llmos.v1.ExprR\x02of\"5\n" +
+	"\tExprMatch\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"\xa9\x03\n" +
 	"\bRoleSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x18\n" +
@@ -2614,17 +4585,23 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\bgrace_ms\x18\t \x01(\x03R\agraceMs\x12\x14\n" +
 	"\x05ports\x18\n" +
 	" \x03(\tR\x05ports\x12\"\n" +
-	"\rlog_max_bytes\x18\v \x01(\x03R\vlogMaxBytes\x1a6\n" +
+	"\rlog_max_bytes\x18\v \x01(\x03R\vlogMaxBytes\x12\x1b\n" +
+	"\tcount_min\x18\f \x01(\x05R\bcountMin\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xce\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa2\x02\n" +
 	"\tResources\x12\x1b\n" +
 	"\tcpu_milli\x18\x01 \x01(\x03R\bcpuMilli\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\x12\x12\n" +
 	"\x04gpus\x18\x03 \x01(\x05R\x04gpus\x12&\n" +
 	"\x0fgpu_share_milli\x18\x04 \x01(\x05R\rgpuShareMilli\x12(\n" +
 	"\x10gpu_memory_bytes\x18\x05 \x01(\x03R\x0egpuMemoryBytes\x12\x1b\n" +
-	"\tgpu_model\x18\x06 \x01(\tR\bgpuModel\"\xfe\x03\n" +
+	"\tgpu_model\x18\x06 \x01(\tR\bgpuModel\x12\x1d\n" +
+	"\n" +
+	"gpu_models\x18\a \x03(\tR\tgpuModels\x12\x1f\n" +
+	"\vmig_profile\x18\b \x01(\tR\n" +
+	"migProfile\x12\x12\n" +
+	"\x04numa\x18\t \x01(\bR\x04numa\"\xbf\a\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\x04spec\x18\x02 \x01(\v2\x11.llmos.v1.JobSpecR\x04spec\x12(\n" +
@@ -2645,7 +4622,38 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x0estop_requested\x18\x0e \x01(\bR\rstopRequested\x12!\n" +
 	"\fmodify_index\x18\x0f \x01(\x04R\vmodifyIndex\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x10 \x01(\tR\trequestId\"\xf3\x02\n" +
+	"request_id\x18\x10 \x01(\tR\trequestId\x12\x16\n" +
+	"\x06parent\x18\x11 \x01(\tR\x06parent\x12\x1f\n" +
+	"\varray_index\x18\x12 \x01(\x05R\n" +
+	"arrayIndex\x12\x16\n" +
+	"\x06copies\x18\x13 \x01(\x05R\x06copies\x12+\n" +
+	"\x11copies_unfinished\x18\x14 \x01(\x05R\x10copiesUnfinished\x12#\n" +
+	"\rcopies_failed\x18\x15 \x01(\x05R\fcopiesFailed\x12\x1d\n" +
+	"\n" +
+	"blocked_by\x18\x16 \x03(\tR\tblockedBy\x12\x19\n" +
+	"\bfired_ms\x18\x17 \x01(\x03R\afiredMs\x12 \n" +
+	"\vpreemptions\x18\x18 \x01(\x05R\vpreemptions\x12\x18\n" +
+	"\aresizes\x18\x19 \x01(\x05R\aresizes\x12 \n" +
+	"\fgpu_milli_ms\x18\x1a \x01(\x03R\n" +
+	"gpuMilliMs\x12\x19\n" +
+	"\bready_ms\x18\x1b \x01(\x03R\areadyMs\x12\x15\n" +
+	"\x06run_ms\x18\x1c \x01(\x03R\x05runMs\x12%\n" +
+	"\x05claim\x18\x1d \x01(\v2\x0f.llmos.v1.ClaimR\x05claim\x12+\n" +
+	"\x05avoid\x18\x1e \x03(\v2\x15.llmos.v1.AvoidedNodeR\x05avoid\"A\n" +
+	"\vAvoidedNode\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x19\n" +
+	"\buntil_ms\x18\x02 \x01(\x03R\auntilMs\"\xa6\x01\n" +
+	"\x05Claim\x12'\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x13.llmos.v1.ClaimKindR\x04kind\x12\x19\n" +
+	"\buntil_ms\x18\x02 \x01(\x03R\auntilMs\x12)\n" +
+	"\x05slots\x18\x03 \x03(\v2\x13.llmos.v1.ClaimSlotR\x05slots\x12\x16\n" +
+	"\x06counts\x18\x04 \x03(\x05R\x06counts\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x95\x01\n" +
+	"\tClaimSlot\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
+	"\tcpu_milli\x18\x02 \x01(\x03R\bcpuMilli\x12!\n" +
+	"\fmemory_bytes\x18\x03 \x01(\x03R\vmemoryBytes\x12/\n" +
+	"\adevices\x18\x04 \x03(\v2\x15.llmos.v1.DeviceGrantR\adevices\"\x9d\x04\n" +
 	"\aAttempt\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12,\n" +
@@ -2661,7 +4669,14 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	" \x01(\tR\x0erendezvousHost\x12'\n" +
 	"\x0frendezvous_port\x18\v \x01(\x05R\x0erendezvousPort\x12\x1d\n" +
 	"\n" +
-	"cause_task\x18\f \x01(\tR\tcauseTask\"\xe0\x03\n" +
+	"cause_task\x18\f \x01(\tR\tcauseTask\x12\x1c\n" +
+	"\tpreempted\x18\r \x01(\bR\tpreempted\x122\n" +
+	"\beviction\x18\x0e \x01(\x0e2\x16.llmos.v1.EvictionKindR\beviction\x12\x1f\n" +
+	"\vevicted_for\x18\x0f \x01(\tR\n" +
+	"evictedFor\x12\x16\n" +
+	"\x06counts\x18\x10 \x03(\x05R\x06counts\x12\x1d\n" +
+	"\n" +
+	"running_ms\x18\x11 \x01(\x03R\trunningMs\"\xe0\x03\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12\x14\n" +
@@ -2683,7 +4698,7 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\bended_ms\x18\x0f \x01(\x03R\aendedMs\x12\x1d\n" +
 	"\n" +
 	"local_rank\x18\x10 \x01(\x05R\tlocalRank\x12!\n" +
-	"\fmodify_index\x18\x11 \x01(\x04R\vmodifyIndex\"\x8f\x02\n" +
+	"\fmodify_index\x18\x11 \x01(\x04R\vmodifyIndex\"\xf4\x02\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -2695,7 +4710,12 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x05index\x18\b \x01(\x05R\x05index\x12\x1b\n" +
 	"\tnuma_node\x18\t \x01(\x05R\bnumaNode\x12\x15\n" +
 	"\x06bus_id\x18\n" +
-	" \x01(\tR\x05busId\"\xe7\x04\n" +
+	" \x01(\tR\x05busId\x12\x12\n" +
+	"\x04path\x18\v \x01(\tR\x04path\x12\x16\n" +
+	"\x06island\x18\f \x01(\tR\x06island\x12\x1f\n" +
+	"\vmig_profile\x18\r \x01(\tR\n" +
+	"migProfile\x12\x16\n" +
+	"\x06parent\x18\x0e \x01(\tR\x06parent\"\x8e\x05\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -2716,10 +4736,17 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\n" +
 	"numa_nodes\x18\x10 \x01(\x05R\tnumaNodes\x12\x0e\n" +
 	"\x02os\x18\x11 \x01(\tR\x02os\x12\x1b\n" +
-	"\tcpu_model\x18\x12 \x01(\tR\bcpuModel\x1a9\n" +
+	"\tcpu_model\x18\x12 \x01(\tR\bcpuModel\x12%\n" +
+	"\x05drain\x18\x13 \x01(\v2\x0f.llmos.v1.DrainR\x05drain\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdd\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"l\n" +
+	"\x05Drain\x12\x19\n" +
+	"\bsince_ms\x18\x01 \x01(\x03R\asinceMs\x12\x1c\n" +
+	"\n" +
+	"stop_at_ms\x18\x02 \x01(\x03R\bstopAtMs\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\"\xdd\x01\n" +
 	"\rDeviceAccount\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12'\n" +
@@ -2757,11 +4784,69 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\adevices\x18\t \x03(\v2\x15.llmos.v1.DeviceGrantR\adevices\x12\x1d\n" +
 	"\n" +
 	"granted_ms\x18\n" +
-	" \x01(\x03R\tgrantedMs\"K\n" +
+	" \x01(\x03R\tgrantedMs\"\xd8\x02\n" +
 	"\x05Queue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06parent\x18\x02 \x01(\tR\x06parent\x12\x16\n" +
-	"\x06weight\x18\x03 \x01(\x05R\x06weight\"\xda\x01\n" +
+	"\x06weight\x18\x03 \x01(\x05R\x06weight\x12,\n" +
+	"\x06limits\x18\x04 \x03(\v2\x14.llmos.v1.QuotaLimitR\x06limits\x12\x1f\n" +
+	"\vrunning_max\x18\x05 \x01(\x05R\n" +
+	"runningMax\x12\x1f\n" +
+	"\vpending_max\x18\x06 \x01(\x05R\n" +
+	"pendingMax\x12(\n" +
+	"\x10user_running_max\x18\a \x01(\x05R\x0euserRunningMax\x12+\n" +
+	"\x12user_gpu_milli_max\x18\b \x01(\x03R\x0fuserGpuMilliMax\x12!\n" +
+	"\fpriority_max\x18\t \x01(\x05R\vpriorityMax\x12!\n" +
+	"\fmodify_index\x18\n" +
+	" \x01(\x04R\vmodifyIndex\"n\n" +
+	"\n" +
+	"QuotaLimit\x12\x1a\n" +
+	"\bresource\x18\x01 \x01(\tR\bresource\x12\x18\n" +
+	"\anominal\x18\x02 \x01(\x03R\anominal\x12\x16\n" +
+	"\x06borrow\x18\x03 \x01(\x03R\x06borrow\x12\x12\n" +
+	"\x04lend\x18\x04 \x01(\x03R\x04lend\"\x9e\x01\n" +
+	"\bUsageDay\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x10\n" +
+	"\x03day\x18\x03 \x01(\x03R\x03day\x12 \n" +
+	"\fgpu_milli_ms\x18\x04 \x01(\x03R\n" +
+	"gpuMilliMs\x12 \n" +
+	"\fcpu_milli_ms\x18\x05 \x01(\x03R\n" +
+	"cpuMilliMs\x12\x12\n" +
+	"\x04jobs\x18\x06 \x01(\x03R\x04jobs\"\xf1\x02\n" +
+	"\vReservation\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x19.llmos.v1.ReservationKindR\x04kind\x12\x19\n" +
+	"\bstart_ms\x18\x03 \x01(\x03R\astartMs\x12\x15\n" +
+	"\x06end_ms\x18\x04 \x01(\x03R\x05endMs\x12\x19\n" +
+	"\bnode_ids\x18\x05 \x03(\tR\anodeIds\x12\x14\n" +
+	"\x05nodes\x18\x06 \x01(\x05R\x05nodes\x12\x12\n" +
+	"\x04gpus\x18\a \x01(\x05R\x04gpus\x12$\n" +
+	"\x05where\x18\b \x01(\v2\x0e.llmos.v1.ExprR\x05where\x12\x14\n" +
+	"\x05queue\x18\t \x01(\tR\x05queue\x12\x12\n" +
+	"\x04user\x18\n" +
+	" \x01(\tR\x04user\x12\x16\n" +
+	"\x06reason\x18\v \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"created_ms\x18\f \x01(\x03R\tcreatedMs\x12!\n" +
+	"\fmodify_index\x18\r \x01(\x04R\vmodifyIndex\"\x9e\x03\n" +
+	"\x0fSchedulerConfig\x12\x14\n" +
+	"\x05order\x18\x01 \x01(\tR\x05order\x12\x1a\n" +
+	"\bbackfill\x18\x02 \x01(\tR\bbackfill\x12\"\n" +
+	"\rhold_after_ms\x18\x03 \x01(\x03R\vholdAfterMs\x12)\n" +
+	"\x10reservations_max\x18\x04 \x01(\x05R\x0freservationsMax\x12+\n" +
+	"\x12usage_half_life_ms\x18\x05 \x01(\x03R\x0fusageHalfLifeMs\x12\x1d\n" +
+	"\n" +
+	"no_preempt\x18\x06 \x01(\bR\tnoPreempt\x12\x1c\n" +
+	"\n" +
+	"min_run_ms\x18\a \x01(\x03R\bminRunMs\x12\x1d\n" +
+	"\n" +
+	"restart_ms\x18\b \x01(\x03R\trestartMs\x12(\n" +
+	"\x10elastic_every_ms\x18\t \x01(\x03R\x0eelasticEveryMs\x12\x19\n" +
+	"\bavoid_ms\x18\n" +
+	" \x01(\x03R\aavoidMs\x12\x19\n" +
+	"\bclaim_ms\x18\v \x01(\x03R\aclaimMs\x12!\n" +
+	"\fmodify_index\x18\f \x01(\x04R\vmodifyIndex\"\xda\x01\n" +
 	"\tJoinToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12#\n" +
 	"\rsecret_sha256\x18\x02 \x01(\fR\fsecretSha256\x12(\n" +
@@ -2795,17 +4880,27 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x15\n" +
 	"\x06job_id\x18\x04 \x01(\tR\x05jobId\x12\x1f\n" +
 	"\vspec_sha256\x18\x05 \x01(\fR\n" +
-	"specSha256\"\xed\x01\n" +
+	"specSha256\"\x97\x02\n" +
 	"\bProgress\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x12\n" +
 	"\x04rank\x18\x02 \x01(\x05R\x04rank\x12\x12\n" +
 	"\x04step\x18\x03 \x01(\x03R\x04step\x12\x14\n" +
 	"\x05steps\x18\x04 \x01(\x03R\x05steps\x126\n" +
 	"\x06values\x18\x05 \x03(\v2\x1e.llmos.v1.Progress.ValuesEntryR\x06values\x12\x17\n" +
-	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\x1a9\n" +
+	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\x12(\n" +
+	"\x06sample\x18\a \x01(\v2\x10.llmos.v1.SampleR\x06sample\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01*\xd7\x02\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xcb\x01\n" +
+	"\x06Sample\x12\x17\n" +
+	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12\x1b\n" +
+	"\tcpu_milli\x18\x02 \x01(\x03R\bcpuMilli\x12!\n" +
+	"\fmemory_bytes\x18\x03 \x01(\x03R\vmemoryBytes\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x04 \x01(\x03R\tdiskBytes\x12(\n" +
+	"\x10gpu_memory_bytes\x18\x05 \x01(\x03R\x0egpuMemoryBytes\x12\x1f\n" +
+	"\vgpu_percent\x18\x06 \x01(\x05R\n" +
+	"gpuPercent*\xd7\x02\n" +
 	"\tErrorKind\x12\x1a\n" +
 	"\x16ERROR_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x18\n" +
@@ -2823,7 +4918,17 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x13ERROR_KIND_INTERNAL\x10\f*7\n" +
 	"\aJobKind\x12\x18\n" +
 	"\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
-	"\x0eJOB_KIND_BATCH\x10\x01*\xb3\x01\n" +
+	"\x0eJOB_KIND_BATCH\x10\x01*~\n" +
+	"\x0eDependencyKind\x12\x1f\n" +
+	"\x1bDEPENDENCY_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12DEPENDENCY_KIND_OK\x10\x01\x12\x17\n" +
+	"\x13DEPENDENCY_KIND_ANY\x10\x02\x12\x1a\n" +
+	"\x16DEPENDENCY_KIND_FAILED\x10\x03*t\n" +
+	"\vCronOverlap\x12\x1c\n" +
+	"\x18CRON_OVERLAP_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11CRON_OVERLAP_SKIP\x10\x01\x12\x16\n" +
+	"\x12CRON_OVERLAP_ALLOW\x10\x02\x12\x18\n" +
+	"\x14CRON_OVERLAP_REPLACE\x10\x03*\xcc\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_PENDING\x10\x01\x12\x15\n" +
@@ -2831,12 +4936,26 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x12JOB_STATE_STOPPING\x10\x03\x12\x17\n" +
 	"\x13JOB_STATE_SUCCEEDED\x10\x04\x12\x14\n" +
 	"\x10JOB_STATE_FAILED\x10\x05\x12\x17\n" +
-	"\x13JOB_STATE_CANCELLED\x10\x06*x\n" +
+	"\x13JOB_STATE_CANCELLED\x10\x06\x12\x17\n" +
+	"\x13JOB_STATE_SCHEDULED\x10\a*m\n" +
+	"\tClaimKind\x12\x1a\n" +
+	"\x16CLAIM_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11CLAIM_KIND_REPAIR\x10\x01\x12\x16\n" +
+	"\x12CLAIM_KIND_PREEMPT\x10\x02\x12\x15\n" +
+	"\x11CLAIM_KIND_RESIZE\x10\x03*x\n" +
 	"\fAttemptState\x12\x1d\n" +
 	"\x19ATTEMPT_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ATTEMPT_STATE_LIVE\x10\x01\x12\x18\n" +
 	"\x14ATTEMPT_STATE_ENDING\x10\x02\x12\x17\n" +
-	"\x13ATTEMPT_STATE_ENDED\x10\x03*\xb6\x01\n" +
+	"\x13ATTEMPT_STATE_ENDED\x10\x03*\xcb\x01\n" +
+	"\fEvictionKind\x12\x1d\n" +
+	"\x19EVICTION_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16EVICTION_KIND_PRIORITY\x10\x01\x12\x19\n" +
+	"\x15EVICTION_KIND_RECLAIM\x10\x02\x12\x18\n" +
+	"\x14EVICTION_KIND_RESIZE\x10\x03\x12\x17\n" +
+	"\x13EVICTION_KIND_DRAIN\x10\x04\x12\x16\n" +
+	"\x12EVICTION_KIND_FAIR\x10\x05\x12\x1a\n" +
+	"\x16EVICTION_KIND_FORECAST\x10\x06*\xb6\x01\n" +
 	"\tTaskState\x12\x1a\n" +
 	"\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13TASK_STATE_ASSIGNED\x10\x01\x12\x16\n" +
@@ -2859,7 +4978,11 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10NODE_STATE_READY\x10\x01\x12\x15\n" +
 	"\x11NODE_STATE_SILENT\x10\x02\x12\x13\n" +
-	"\x0fNODE_STATE_LOST\x10\x03*n\n" +
+	"\x0fNODE_STATE_LOST\x10\x03*o\n" +
+	"\x0fReservationKind\x12 \n" +
+	"\x1cRESERVATION_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14RESERVATION_KIND_USE\x10\x01\x12 \n" +
+	"\x1cRESERVATION_KIND_MAINTENANCE\x10\x02*n\n" +
 	"\n" +
 	"MemberRole\x12\x1b\n" +
 	"\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x16\n" +
@@ -2879,67 +5002,111 @@ func file_llmos_v1_types_proto_rawDescGZIP() []byte {
 	return file_llmos_v1_types_proto_rawDescData
 }
 
-var file_llmos_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_llmos_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_llmos_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 14)
+var file_llmos_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_llmos_v1_types_proto_goTypes = []any{
-	(ErrorKind)(0),        // 0: llmos.v1.ErrorKind
-	(JobKind)(0),          // 1: llmos.v1.JobKind
-	(JobState)(0),         // 2: llmos.v1.JobState
-	(AttemptState)(0),     // 3: llmos.v1.AttemptState
-	(TaskState)(0),        // 4: llmos.v1.TaskState
-	(TaskDesired)(0),      // 5: llmos.v1.TaskDesired
-	(DeviceHealth)(0),     // 6: llmos.v1.DeviceHealth
-	(NodeState)(0),        // 7: llmos.v1.NodeState
-	(MemberRole)(0),       // 8: llmos.v1.MemberRole
-	(*Fault)(nil),         // 9: llmos.v1.Fault
-	(*JobSpec)(nil),       // 10: llmos.v1.JobSpec
-	(*RoleSpec)(nil),      // 11: llmos.v1.RoleSpec
-	(*Resources)(nil),     // 12: llmos.v1.Resources
-	(*Job)(nil),           // 13: llmos.v1.Job
-	(*Attempt)(nil),       // 14: llmos.v1.Attempt
-	(*Task)(nil),          // 15: llmos.v1.Task
-	(*Device)(nil),        // 16: llmos.v1.Device
-	(*Node)(nil),          // 17: llmos.v1.Node
-	(*DeviceAccount)(nil), // 18: llmos.v1.DeviceAccount
-	(*NodeAccount)(nil),   // 19: llmos.v1.NodeAccount
-	(*DeviceGrant)(nil),   // 20: llmos.v1.DeviceGrant
-	(*Allocation)(nil),    // 21: llmos.v1.Allocation
-	(*Queue)(nil),         // 22: llmos.v1.Queue
-	(*JoinToken)(nil),     // 23: llmos.v1.JoinToken
-	(*Event)(nil),         // 24: llmos.v1.Event
-	(*ClusterMeta)(nil),   // 25: llmos.v1.ClusterMeta
-	(*RequestRecord)(nil), // 26: llmos.v1.RequestRecord
-	(*Progress)(nil),      // 27: llmos.v1.Progress
-	nil,                   // 28: llmos.v1.JobSpec.LabelsEntry
-	nil,                   // 29: llmos.v1.RoleSpec.EnvEntry
-	nil,                   // 30: llmos.v1.Node.LabelsEntry
-	nil,                   // 31: llmos.v1.Progress.ValuesEntry
+	(ErrorKind)(0),          // 0: llmos.v1.ErrorKind
+	(JobKind)(0),            // 1: llmos.v1.JobKind
+	(DependencyKind)(0),     // 2: llmos.v1.DependencyKind
+	(CronOverlap)(0),        // 3: llmos.v1.CronOverlap
+	(JobState)(0),           // 4: llmos.v1.JobState
+	(ClaimKind)(0),          // 5: llmos.v1.ClaimKind
+	(AttemptState)(0),       // 6: llmos.v1.AttemptState
+	(EvictionKind)(0),       // 7: llmos.v1.EvictionKind
+	(TaskState)(0),          // 8: llmos.v1.TaskState
+	(TaskDesired)(0),        // 9: llmos.v1.TaskDesired
+	(DeviceHealth)(0),       // 10: llmos.v1.DeviceHealth
+	(NodeState)(0),          // 11: llmos.v1.NodeState
+	(ReservationKind)(0),    // 12: llmos.v1.ReservationKind
+	(MemberRole)(0),         // 13: llmos.v1.MemberRole
+	(*Fault)(nil),           // 14: llmos.v1.Fault
+	(*JobSpec)(nil),         // 15: llmos.v1.JobSpec
+	(*Dependency)(nil),      // 16: llmos.v1.Dependency
+	(*ArraySpec)(nil),       // 17: llmos.v1.ArraySpec
+	(*CronSpec)(nil),        // 18: llmos.v1.CronSpec
+	(*PlacementSpec)(nil),   // 19: llmos.v1.PlacementSpec
+	(*Expr)(nil),            // 20: llmos.v1.Expr
+	(*ExprList)(nil),        // 21: llmos.v1.ExprList
+	(*ExprMatch)(nil),       // 22: llmos.v1.ExprMatch
+	(*RoleSpec)(nil),        // 23: llmos.v1.RoleSpec
+	(*Resources)(nil),       // 24: llmos.v1.Resources
+	(*Job)(nil),             // 25: llmos.v1.Job
+	(*AvoidedNode)(nil),     // 26: llmos.v1.AvoidedNode
+	(*Claim)(nil),           // 27: llmos.v1.Claim
+	(*ClaimSlot)(nil),       // 28: llmos.v1.ClaimSlot
+	(*Attempt)(nil),         // 29: llmos.v1.Attempt
+	(*Task)(nil),            // 30: llmos.v1.Task
+	(*Device)(nil),          // 31: llmos.v1.Device
+	(*Node)(nil),            // 32: llmos.v1.Node
+	(*Drain)(nil),           // 33: llmos.v1.Drain
+	(*DeviceAccount)(nil),   // 34: llmos.v1.DeviceAccount
+	(*NodeAccount)(nil),     // 35: llmos.v1.NodeAccount
+	(*DeviceGrant)(nil),     // 36: llmos.v1.DeviceGrant
+	(*Allocation)(nil),      // 37: llmos.v1.Allocation
+	(*Queue)(nil),           // 38: llmos.v1.Queue
+	(*QuotaLimit)(nil),      // 39: llmos.v1.QuotaLimit
+	(*UsageDay)(nil),        // 40: llmos.v1.UsageDay
+	(*Reservation)(nil),     // 41: llmos.v1.Reservation
+	(*SchedulerConfig)(nil), // 42: llmos.v1.SchedulerConfig
+	(*JoinToken)(nil),       // 43: llmos.v1.JoinToken
+	(*Event)(nil),           // 44: llmos.v1.Event
+	(*ClusterMeta)(nil),     // 45: llmos.v1.ClusterMeta
+	(*RequestRecord)(nil),   // 46: llmos.v1.RequestRecord
+	(*Progress)(nil),        // 47: llmos.v1.Progress
+	(*Sample)(nil),          // 48: llmos.v1.Sample
+	nil,                     // 49: llmos.v1.JobSpec.LabelsEntry
+	nil,                     // 50: llmos.v1.RoleSpec.EnvEntry
+	nil,                     // 51: llmos.v1.Node.LabelsEntry
+	nil,                     // 52: llmos.v1.Progress.ValuesEntry
 }
 var file_llmos_v1_types_proto_depIdxs = []int32{
 	0,  // 0: llmos.v1.Fault.kind:type_name -> llmos.v1.ErrorKind
 	1,  // 1: llmos.v1.JobSpec.kind:type_name -> llmos.v1.JobKind
-	11, // 2: llmos.v1.JobSpec.roles:type_name -> llmos.v1.RoleSpec
-	28, // 3: llmos.v1.JobSpec.labels:type_name -> llmos.v1.JobSpec.LabelsEntry
-	29, // 4: llmos.v1.RoleSpec.env:type_name -> llmos.v1.RoleSpec.EnvEntry
-	12, // 5: llmos.v1.RoleSpec.resources:type_name -> llmos.v1.Resources
-	10, // 6: llmos.v1.Job.spec:type_name -> llmos.v1.JobSpec
-	2,  // 7: llmos.v1.Job.state:type_name -> llmos.v1.JobState
-	3,  // 8: llmos.v1.Attempt.state:type_name -> llmos.v1.AttemptState
-	5,  // 9: llmos.v1.Task.desired:type_name -> llmos.v1.TaskDesired
-	4,  // 10: llmos.v1.Task.state:type_name -> llmos.v1.TaskState
-	6,  // 11: llmos.v1.Device.health:type_name -> llmos.v1.DeviceHealth
-	7,  // 12: llmos.v1.Node.state:type_name -> llmos.v1.NodeState
-	16, // 13: llmos.v1.Node.devices:type_name -> llmos.v1.Device
-	30, // 14: llmos.v1.Node.labels:type_name -> llmos.v1.Node.LabelsEntry
-	18, // 15: llmos.v1.NodeAccount.devices:type_name -> llmos.v1.DeviceAccount
-	20, // 16: llmos.v1.Allocation.devices:type_name -> llmos.v1.DeviceGrant
-	8,  // 17: llmos.v1.JoinToken.role:type_name -> llmos.v1.MemberRole
-	31, // 18: llmos.v1.Progress.values:type_name -> llmos.v1.Progress.ValuesEntry
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	23, // 2: llmos.v1.JobSpec.roles:type_name -> llmos.v1.RoleSpec
+	49, // 3: llmos.v1.JobSpec.labels:type_name -> llmos.v1.JobSpec.LabelsEntry
+	16, // 4: llmos.v1.JobSpec.after:type_name -> llmos.v1.Dependency
+	17, // 5: llmos.v1.JobSpec.array:type_name -> llmos.v1.ArraySpec
+	18, // 6: llmos.v1.JobSpec.cron:type_name -> llmos.v1.CronSpec
+	19, // 7: llmos.v1.JobSpec.placement:type_name -> llmos.v1.PlacementSpec
+	2,  // 8: llmos.v1.Dependency.kind:type_name -> llmos.v1.DependencyKind
+	3,  // 9: llmos.v1.CronSpec.overlap:type_name -> llmos.v1.CronOverlap
+	20, // 10: llmos.v1.PlacementSpec.where:type_name -> llmos.v1.Expr
+	21, // 11: llmos.v1.Expr.all:type_name -> llmos.v1.ExprList
+	21, // 12: llmos.v1.Expr.any:type_name -> llmos.v1.ExprList
+	20, // 13: llmos.v1.Expr.not:type_name -> llmos.v1.Expr
+	22, // 14: llmos.v1.Expr.match:type_name -> llmos.v1.ExprMatch
+	20, // 15: llmos.v1.ExprList.of:type_name -> llmos.v1.Expr
+	50, // 16: llmos.v1.RoleSpec.env:type_name -> llmos.v1.RoleSpec.EnvEntry
+	24, // 17: llmos.v1.RoleSpec.resources:type_name -> llmos.v1.Resources
+	15, // 18: llmos.v1.Job.spec:type_name -> llmos.v1.JobSpec
+	4,  // 19: llmos.v1.Job.state:type_name -> llmos.v1.JobState
+	27, // 20: llmos.v1.Job.claim:type_name -> llmos.v1.Claim
+	26, // 21: llmos.v1.Job.avoid:type_name -> llmos.v1.AvoidedNode
+	5,  // 22: llmos.v1.Claim.kind:type_name -> llmos.v1.ClaimKind
+	28, // 23: llmos.v1.Claim.slots:type_name -> llmos.v1.ClaimSlot
+	36, // 24: llmos.v1.ClaimSlot.devices:type_name -> llmos.v1.DeviceGrant
+	6,  // 25: llmos.v1.Attempt.state:type_name -> llmos.v1.AttemptState
+	7,  // 26: llmos.v1.Attempt.eviction:type_name -> llmos.v1.EvictionKind
+	9,  // 27: llmos.v1.Task.desired:type_name -> llmos.v1.TaskDesired
+	8,  // 28: llmos.v1.Task.state:type_name -> llmos.v1.TaskState
+	10, // 29: llmos.v1.Device.health:type_name -> llmos.v1.DeviceHealth
+	11, // 30: llmos.v1.Node.state:type_name -> llmos.v1.NodeState
+	31, // 31: llmos.v1.Node.devices:type_name -> llmos.v1.Device
+	51, // 32: llmos.v1.Node.labels:type_name -> llmos.v1.Node.LabelsEntry
+	33, // 33: llmos.v1.Node.drain:type_name -> llmos.v1.Drain
+	34, // 34: llmos.v1.NodeAccount.devices:type_name -> llmos.v1.DeviceAccount
+	36, // 35: llmos.v1.Allocation.devices:type_name -> llmos.v1.DeviceGrant
+	39, // 36: llmos.v1.Queue.limits:type_name -> llmos.v1.QuotaLimit
+	12, // 37: llmos.v1.Reservation.kind:type_name -> llmos.v1.ReservationKind
+	20, // 38: llmos.v1.Reservation.where:type_name -> llmos.v1.Expr
+	13, // 39: llmos.v1.JoinToken.role:type_name -> llmos.v1.MemberRole
+	52, // 40: llmos.v1.Progress.values:type_name -> llmos.v1.Progress.ValuesEntry
+	48, // 41: llmos.v1.Progress.sample:type_name -> llmos.v1.Sample
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_types_proto_init() }
@@ -2947,13 +5114,19 @@ func file_llmos_v1_types_proto_init() {
 	if File_llmos_v1_types_proto != nil {
 		return
 	}
+	file_llmos_v1_types_proto_msgTypes[6].OneofWrappers = []any{
+		(*Expr_All)(nil),
+		(*Expr_Any)(nil),
+		(*Expr_Not)(nil),
+		(*Expr_Match)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_types_proto_rawDesc), len(file_llmos_v1_types_proto_rawDesc)),
-			NumEnums:      9,
-			NumMessages:   23,
+			NumEnums:      14,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
