@@ -15,12 +15,40 @@ package scheduler
 
 // Policy holds what an operator may change. The zero value of a field means its default.
 type Policy struct {
+	Order           Order    // among jobs of equal priority
+	Backfill        Backfill // what may pass a blocked job
+	NoPreempt       bool     // no job is stopped for another one
+	MinRunMS        int64    // no job is stopped for another one before; 60,000; negative: at any time
+	RestartMS       int64    // assumed cost of a restart when a job does not say; 30,000
+	ClaimMS         int64    // how long room is kept for a job that preempts; 120,000
+	ReservationsMax int      // blocked jobs with a reservation; 1, or 100 when conservative
+
 	HoldAfterMS int64   // wait in milliseconds after which a blocked job's nodes are held for it; 30,000
 	Holds       int     // blocked jobs that may hold nodes at a time; 1; negative: none
 	GangsMax    int     // jobs placed in one plan; 256
 	TasksMax    int     // tasks placed in one plan, but for a single larger gang; 8,192
 	Weights     Weights // of the placement score; see DefaultWeights
 }
+
+// Order is the order among pending jobs of equal priority.
+type Order int
+
+// The orders.
+const (
+	OrderFair  Order = iota // by fair share over the queue tree, then by submit
+	OrderFIFO               // by submit alone
+	OrderIndex              // by fair share over the queue tree, then by Job.Index; running jobs of a higher index are stopped for it
+)
+
+// Backfill says which jobs may pass a blocked one.
+type Backfill int
+
+// The ways to backfill.
+const (
+	BackfillEASY         Backfill = iota // those that do not delay the first blocked job
+	BackfillConservative                 // those that delay no blocked job before them
+	BackfillNone                         // none: strict order
+)
 
 // Defaults of Policy.
 const (
@@ -55,6 +83,8 @@ type Plan struct {
 	Placements []Placement // in the order in which they must be applied
 	Waiting    []Waiting   // every other pending job, in scheduling order
 	Truncated  bool        // a bound of the policy ended the pass; another one would place more
+	Evictions  []Eviction  // attempts to be ended; applied before the placements
+	Claims     []NewClaim  // room to be kept; applied after the evictions
 
 	policy Policy
 	jobs   []Job // in scheduling order
@@ -65,8 +95,39 @@ type Plan struct {
 
 // Placement places one job's gang.
 type Placement struct {
-	JobID string
-	Tasks []TaskPlacement // by rank
+	JobID  string
+	Tasks  []TaskPlacement // by rank
+	Counts []int32         // tasks of each role; nil: as the roles say
+	Reason string          // of the decision, one sentence without its full stop
+}
+
+// Eviction ends a live attempt whole.
+type Eviction struct {
+	JobID  string
+	Epoch  uint64
+	Kind   EvictionKind
+	For    string // ID of the job it makes room for; empty: none
+	Reason string // one sentence without its full stop
+}
+
+// EvictionKind says why an attempt is ended. The values are those of the wire.
+type EvictionKind int
+
+// The kinds of evictions.
+const (
+	EvictPriority EvictionKind = iota + 1 // for a job of higher priority
+	EvictReclaim                          // a queue takes back what it had lent
+	EvictResize                           // to run with another count of tasks
+	EvictDrain                            // its node is drained or reserved
+	EvictFair                             // its turn is over; another of equal priority is next
+	EvictForecast                         // it would have run out of memory or disk
+)
+
+// NewClaim keeps room for a job; a nil Claim clears what was kept.
+type NewClaim struct {
+	JobID  string
+	Claim  *Claim
+	Reason string
 }
 
 // TaskPlacement places one task.
@@ -85,8 +146,9 @@ type Grant struct {
 
 // Waiting is a job that was not placed.
 type Waiting struct {
-	JobID string
-	Held  []string // IDs of the nodes on which something is kept free for it
+	JobID   string
+	Held    []string // IDs of the nodes on which something is kept free for it
+	StartMS int64    // expected start, Unix milliseconds; 0: unknown
 }
 
 // Schedule places what it can of the pending jobs. It modifies nothing of the snapshot,
