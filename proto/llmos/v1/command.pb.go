@@ -565,6 +565,7 @@ type StopJob struct {
 	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Failed        bool                   `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"` // it ends FAILED with the reason, not CANCELLED: its time limit was reached
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -618,6 +619,13 @@ func (x *StopJob) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *StopJob) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
 }
 
 // RegisterNode inserts or refreshes a node: capacity, devices, address, boot ID.
@@ -2602,11 +2610,12 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12%\n" +
 	"\x04spec\x18\x02 \x01(\v2\x11.llmos.v1.JobSpecR\x04spec\x12\x12\n" +
-	"\x04user\x18\x03 \x01(\tR\x04user\"L\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\"d\n" +
 	"\aStopJob\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"2\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06failed\x18\x04 \x01(\bR\x06failed\"2\n" +
 	"\fRegisterNode\x12\"\n" +
 	"\x04node\x18\x01 \x01(\v2\x0e.llmos.v1.NodeR\x04node\"j\n" +
 	"\fSetNodeState\x12\x17\n" +

@@ -608,7 +608,9 @@ type Assignment struct {
 	Allocation    *Allocation            `protobuf:"bytes,3,opt,name=allocation,proto3" json:"allocation,omitempty"`
 	Attempt       *Attempt               `protobuf:"bytes,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	JobName       string                 `protobuf:"bytes,5,opt,name=job_name,json=jobName,proto3" json:"job_name,omitempty"`
-	AttemptKey    []byte                 `protobuf:"bytes,6,opt,name=attempt_key,json=attemptKey,proto3" json:"attempt_key,omitempty"` // 32 bytes shared by the ranks of this attempt alone
+	AttemptKey    []byte                 `protobuf:"bytes,6,opt,name=attempt_key,json=attemptKey,proto3" json:"attempt_key,omitempty"`  // 32 bytes shared by the ranks of this attempt alone
+	ArrayIndex    int32                  `protobuf:"varint,7,opt,name=array_index,json=arrayIndex,proto3" json:"array_index,omitempty"` // of an array's copy
+	ArrayCount    int32                  `protobuf:"varint,8,opt,name=array_count,json=arrayCount,proto3" json:"array_count,omitempty"` // copies of the array; 0: not of an array
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -683,6 +685,20 @@ func (x *Assignment) GetAttemptKey() []byte {
 		return x.AttemptKey
 	}
 	return nil
+}
+
+func (x *Assignment) GetArrayIndex() int32 {
+	if x != nil {
+		return x.ArrayIndex
+	}
+	return 0
+}
+
+func (x *Assignment) GetArrayCount() int32 {
+	if x != nil {
+		return x.ArrayCount
+	}
+	return 0
 }
 
 type Acknowledge struct {
@@ -1219,7 +1235,7 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04full\x18\x02 \x01(\bR\x04full\x126\n" +
 	"\vassignments\x18\x03 \x03(\v2\x14.llmos.v1.AssignmentR\vassignments\x12\x16\n" +
-	"\x06forget\x18\x04 \x03(\tR\x06forget\"\xf7\x01\n" +
+	"\x06forget\x18\x04 \x03(\tR\x06forget\"\xb9\x02\n" +
 	"\n" +
 	"Assignment\x12\"\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.llmos.v1.TaskR\x04task\x12&\n" +
@@ -1230,7 +1246,11 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\aattempt\x18\x04 \x01(\v2\x11.llmos.v1.AttemptR\aattempt\x12\x19\n" +
 	"\bjob_name\x18\x05 \x01(\tR\ajobName\x12\x1f\n" +
 	"\vattempt_key\x18\x06 \x01(\fR\n" +
-	"attemptKey\"\x1f\n" +
+	"attemptKey\x12\x1f\n" +
+	"\varray_index\x18\a \x01(\x05R\n" +
+	"arrayIndex\x12\x1f\n" +
+	"\varray_count\x18\b \x01(\x05R\n" +
+	"arrayCount\"\x1f\n" +
 	"\vAcknowledge\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\xba\x01\n" +
 	"\x0fReadLogsRequest\x12\x15\n" +
