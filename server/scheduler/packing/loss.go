@@ -1,0 +1,146 @@
+package packing
+
+// The weights of the potential's terms, against the value of residuals.
+const (
+	FragmentWeight = 0.1 // of FGD's measure
+	PriceWeight    = 2   // of the price of the model
+)
+
+const fragmentDivisor = 10 // 1 / FragmentWeight
+
+// Node is what is free on a node whose devices are of one model.
+type Node struct {
+	Model int     // of the fleet; negative or beyond it: a model that was not there to learn
+	CPU   int64   // millicores free
+	Free  []int32 // thousandths free of each device in service, in any order
+}
+
+// phi gives the potential when take is taken of the device at place at, or when take whole
+// devices are taken (at < 0), and cpu is what stays free.
+func (p *Prices) phi(n *Node, cpu int64, at int, take int32) int64 {
+	known := n.Model >= 0 && n.Model < len(p.values)
+	var values, one, many []int64
+	if known {
+		values = p.values[n.Model]
+		row := p.frags.row(n.Model, cpu)
+		one, many = p.frags.one[row], p.frags.many[row]
+	}
+	var idle, usable, worth, whole int64
+	for i, free := range n.Free {
+		if at < 0 && take > 0 && free == Whole {
+			take--
+			continue
+		}
+		if i == at {
+			free -= take
+		}
+		if free <= 0 {
+			continue
+		}
+		idle += int64(free)
+		if free == Whole {
+			whole++
+		}
+		if known {
+			usable += int64(free) * one[p.frags.sizeOf[free]]
+			if values != nil {
+				worth += values[free]
+			}
+		}
+	}
+	if !known {
+		return 0
+	}
+	usable += whole * Whole * many[min(whole, devicesMax)]
+	if len(p.frags.several) > 0 {
+		usable += p.frags.usableBySeveral(n, cpu, at, take)
+	}
+	potential := (idle*Device-usable)/(Whole*fragmentDivisor) - worth
+	if relief := p.relief[n.Model]; relief > 0 {
+		potential += max(0, idle*(Device/Whole)-int64(float64(max(0, cpu))*relief))
+	}
+	return potential
+}
+
+// Phi is the potential of a node, in billionths of a device: idle devices that few tasks can
+// use, that lack CPU, less what the rests are worth.
+func (p *Prices) Phi(n *Node) int64 { return p.phi(n, n.CPU, -1, 0) }
+
+// Loss is what the cluster loses by the task on this node, in billionths of a device: for a
+// shared task on the device at this place, for others at is without meaning. The node must
+// admit the task.
+func (p *Prices) Loss(s *Shape, n *Node, at int) int64 {
+	return p.loss(s, n, at, p.Phi(n))
+}
+
+func (p *Prices) loss(s *Shape, n *Node, at int, before int64) int64 {
+	take := s.Share
+	if !s.shared() {
+		at, take = -1, s.GPUs
+	}
+	after := p.phi(n, n.CPU-s.CPU, at, take)
+	loss := after - before
+	if s.GPUs > 0 && n.Model >= 0 && n.Model < len(p.prices) {
+		loss += p.prices[n.Model] * s.Demand() / Whole
+	}
+	return loss
+}
+
+// Best gives the least loss of the task on the node and the device for it: for a shared task
+// the first of those that admit it with the least loss, else -1. admits says by place in
+// n.Free whether a device may be taken; nil: where the share is free.
+func (p *Prices) Best(s *Shape, n *Node, admits func(at int) bool) (loss int64, at int) {
+	before := p.Phi(n)
+	if !s.shared() {
+		return p.loss(s, n, -1, before), -1
+	}
+	at = -1
+	for i, free := range n.Free {
+		if free < s.Share || (admits != nil && !admits(i)) || seen(n.Free[:i], free, admits) {
+			continue
+		}
+		if l := p.loss(s, n, i, before); at < 0 || l < loss {
+			loss, at = l, i
+		}
+	}
+	return loss, at
+}
+
+// seen says whether an earlier device with as much free was looked at already.
+func seen(earlier []int32, free int32, admits func(int) bool) bool {
+	for i, f := range earlier {
+		if f == free && (admits == nil || admits(i)) {
+			return true
+		}
+	}
+	return false
+}
+
+// usableBySeveral sums what tasks that ask shares of several devices could use.
+func (f *fragments) usableBySeveral(n *Node, cpu int64, at int, take int32) int64 {
+	sum := int64(0)
+	for k := range f.several {
+		s := &f.several[k].shape
+		if s.CPU > cpu || !s.Models.Has(n.Model) {
+			continue
+		}
+		count, free := int32(0), int64(0)
+		for i, have := range n.Free {
+			if i == at {
+				have -= take
+			}
+			if have >= s.Share {
+				count++
+				free += int64(have)
+			}
+		}
+		if at < 0 {
+			count -= take
+			free -= int64(take) * Whole
+		}
+		if count >= s.GPUs {
+			sum += free * billionths(f.several[k].share)
+		}
+	}
+	return sum
+}

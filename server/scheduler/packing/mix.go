@@ -1,0 +1,109 @@
+package packing
+
+import (
+	"math"
+	"slices"
+)
+
+// Bounds of the mix.
+const (
+	// ShapesMax bounds the distinct shapes that a mix holds; openb's richest list has 330.
+	ShapesMax = 1024
+	// HalfLife is the number of arrivals after which an observation counts half. It is long
+	// against the few thousand pods that fill a cluster of thousands of devices, and short
+	// against a year of jobs.
+	HalfLife = 50_000
+	// RefreshMax bounds the arrivals between two times that the mix is due.
+	RefreshMax = 2000
+
+	weightMax = 1e12 // of the newest observation, before all are scaled back
+)
+
+// Mix is the workload mix, learned as tasks arrive: each shape's share of the arrivals, the
+// older ones counting less. The zero value is an empty mix. It is not safe for concurrent use.
+type Mix struct {
+	shapes   []Shape
+	weights  []float64
+	index    map[Shape]int
+	unit     float64 // weight of the next observation; grows instead of all others shrinking
+	arrivals uint64
+	learned  uint64 // arrivals when the mix was last used
+}
+
+// Observe counts one arriving task, whether or not it will find a place.
+func (m *Mix) Observe(s Shape) {
+	if m.index == nil {
+		m.index, m.unit = map[Shape]int{}, 1
+	}
+	m.arrivals++
+	at, known := m.index[s]
+	if !known {
+		if len(m.shapes) >= ShapesMax {
+			m.dropLightest()
+		}
+		at = len(m.shapes)
+		m.index[s] = at
+		m.shapes = append(m.shapes, s)
+		m.weights = append(m.weights, 0)
+	}
+	m.weights[at] += m.unit
+	if m.unit *= growth; m.unit > weightMax {
+		for i := range m.weights {
+			m.weights[i] /= m.unit
+		}
+		m.unit = 1
+	}
+}
+
+// growth makes an observation HalfLife arrivals ago count half of the newest.
+var growth = math.Exp2(1.0 / HalfLife)
+
+// dropLightest forgets the shape with the least weight, the oldest of equals.
+func (m *Mix) dropLightest() {
+	least := 0
+	for i, w := range m.weights {
+		if w < m.weights[least] {
+			least = i
+		}
+	}
+	delete(m.index, m.shapes[least])
+	m.shapes = slices.Delete(m.shapes, least, least+1)
+	m.weights = slices.Delete(m.weights, least, least+1)
+	for i := least; i < len(m.shapes); i++ {
+		m.index[m.shapes[i]] = i
+	}
+}
+
+// Arrivals is the number of tasks observed.
+func (m *Mix) Arrivals() uint64 { return m.arrivals }
+
+// Due says whether so much has arrived since Learn last read the mix that prices should be
+// learned anew: 10 tasks, a fifth of all, and at most RefreshMax.
+func (m *Mix) Due() bool {
+	if m.learned == 0 {
+		return m.arrivals > 0
+	}
+	since := m.arrivals - m.learned
+	return since >= RefreshMax || (since >= 10 && since*5 >= m.learned)
+}
+
+// part is one shape of a mix with its share of the arrivals.
+type part struct {
+	shape Shape
+	share float64 // shares sum to 1
+}
+
+// parts gives the mix in the order of shapes, and marks it as used.
+func (m *Mix) parts() []part {
+	m.learned = m.arrivals
+	total := 0.0
+	for _, w := range m.weights {
+		total += w
+	}
+	parts := make([]part, len(m.shapes))
+	for i := range parts {
+		parts[i] = part{shape: m.shapes[i], share: m.weights[i] / total}
+	}
+	slices.SortFunc(parts, func(a, b part) int { return a.shape.compare(&b.shape) })
+	return parts
+}
