@@ -3,6 +3,8 @@ package scheduler
 import (
 	"slices"
 	"strings"
+
+	"llmos/server/scheduler/fair"
 )
 
 // Snapshot is everything a pass may know. Its slices are shared with the caller and with
@@ -13,6 +15,7 @@ type Snapshot struct {
 	Pending      []Job         // in any order
 	Running      []Running     // live attempts, in any order
 	Queues       []Queue       // the queue tree, in any order; empty: no quotas, everyone equal
+	Past         []Past        // decayed past usage by queue and user
 	Reservations []Reservation // advance reservations and maintenance windows, in any order
 }
 
@@ -180,26 +183,14 @@ type Elastic struct {
 	Count    int32 // now
 }
 
-// Queue is a node of the queue tree.
-type Queue struct {
-	Name         string // path; unique
-	Parent       string // empty: below the root
-	Weight       float64
-	Limits       []Limit
-	RunningMax   int32   // jobs; 0: no bound
-	UserRunning  int32   // running jobs of one user; 0: no bound
-	UserShareMax int64   // thousandths of devices held by one user; 0: no bound
-	Used         float64 // decayed past usage in device milliseconds, of this queue's own jobs
-}
+// Queue is a node of the queue tree; see fair.Queue.
+type Queue = fair.Queue
 
-// Limit bounds one resource of a queue: "gpu" and "gpu:<model>" in thousandths of a device,
-// "cpu" in millicores, "memory" in bytes.
-type Limit struct {
-	Resource string
-	Nominal  int64 // guaranteed
-	Borrow   int64 // beyond it; negative: no bound
-	Lend     int64 // of it, while unused; negative: all
-}
+// Limit bounds one resource of a queue; see fair.Limit.
+type Limit = fair.Limit
+
+// Past is decayed past usage; see fair.Past.
+type Past = fair.Past
 
 // Reservation sets nodes aside for a span of time.
 type Reservation struct {
