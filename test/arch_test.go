@@ -206,6 +206,8 @@ var layers = map[string][]string{
 	"transport/gossip":     {"proto", "transport"},
 	"transport/collective": {"proto"},
 	"server/scheduler":     {},
+	"server/forecast":      {},
+	"server/plot":          {"proto/fault", "proto/llmos"},
 	"server/jobspec":       {"proto"},
 	"server/ca":            {"proto", "transport"},
 	"server/controller":    {"proto/llmos", "fsm/state", "server/scheduler"},
