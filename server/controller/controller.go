@@ -26,18 +26,21 @@ import (
 
 // Config says how the control loop behaves. A zero field means its default.
 type Config struct {
-	LeaderID         string          // ID of this server
-	ServerAddrs      func() []string // addresses for agents to fall back to; nil: none
-	HeartbeatEvery   time.Duration   // asked of agents; 1 s
-	SilentAfter      time.Duration   // without a word from a node it gets no new work; 5 s
-	DefaultLostAfter time.Duration   // for jobs that do not say; 60 s
-	RetainJobs       time.Duration   // finished jobs are kept so long; 7 days
-	RetainJobsMax    int             // and at most so many; 10,000
-	RetainRequests   time.Duration   // idempotency keys are kept so long; 24 h
-	CollectEvery     time.Duration   // between looks for what may be forgotten; 10 s
-	VerifyEvery      time.Duration   // between comparisons of state hashes, while the log moves; 60 s
-	VerifyEntries    uint64          // entries after which one is due at once; 1,000
-	Policy           scheduler.Policy
+	LeaderID         string           // ID of this server
+	ServerAddrs      func() []string  // addresses for agents to fall back to; nil: none
+	HeartbeatEvery   time.Duration    // asked of agents; 1 s
+	SilentAfter      time.Duration    // without a word from a node it gets no new work; 5 s
+	DefaultLostAfter time.Duration    // for jobs that do not say; 60 s
+	RetainJobs       time.Duration    // finished jobs are kept so long; 7 days
+	RetainJobsMax    int              // and at most so many; 10,000
+	RetainRequests   time.Duration    // idempotency keys are kept so long; 24 h
+	CollectEvery     time.Duration    // between looks for what may be forgotten; 10 s
+	VerifyEvery      time.Duration    // between comparisons of state hashes, while the log moves; 60 s
+	VerifyEntries    uint64           // entries after which one is due at once; 1,000
+	Policy           scheduler.Policy // what the replicated policy leaves open
+
+	// Location finds a time zone by its IANA name. nil: cron jobs run by UTC.
+	Location func(name string) (*time.Location, error)
 
 	// AttemptKey derives the 32 bytes that the ranks of one attempt share. It must be a
 	// pure function of its arguments and the cluster's secret. nil: no keys.
@@ -85,6 +88,7 @@ type Controller struct {
 	reports  reporter
 	liveness liveness
 	house    housekeeping
+	times    timekeeper
 }
 
 // New starts a control loop on a state of this server's term. Nodes count as heard at now:
@@ -149,6 +153,7 @@ func (c *Controller) Ready() []Effect {
 	c.plan()
 	c.proposeReports()
 	c.watchLiveness()
+	c.keepTime()
 	c.keepHouse()
 	effects := c.effects
 	c.effects = nil
@@ -160,7 +165,8 @@ func (c *Controller) Ready() []Effect {
 // outcome is an event. ok is false when there is no such time.
 func (c *Controller) NextTick() (at time.Duration, ok bool) {
 	due := []time.Duration{c.liveness.scanAt, c.house.collectAt, c.planning.nextRetry(),
-		c.planning.lane.retryAt, c.reports.lane.retryAt, c.liveness.lane.retryAt, c.house.lane.retryAt}
+		c.times.at,
+		c.planning.lane.retryAt, c.reports.lane.retryAt, c.liveness.lane.retryAt, c.house.lane.retryAt, c.times.lane.retryAt}
 	for _, t := range due {
 		if t > c.now && (!ok || t < at) {
 			at, ok = t, true
@@ -211,6 +217,9 @@ func (c *Controller) proposalDone(ev ProposalDone) {
 	case c.liveness.lane.id:
 		c.liveness.lane.done(ev, c.now)
 		c.liveness.scanAt = c.now
+	case c.times.lane.id:
+		c.times.lane.done(ev, c.now)
+		c.times.seen = 0
 	case c.house.lane.id:
 		c.house.lane.done(ev, c.now)
 		c.house.quiet = max(c.house.quiet, c.house.lane.after)

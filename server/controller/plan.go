@@ -47,17 +47,76 @@ func (c *Controller) plan() {
 		p.last = nil
 		return
 	}
-	plan := scheduler.Schedule(scheduler.Snapshot{Nodes: c.world.snapshot(), Pending: pending}, c.cfg.Policy)
+	plan := scheduler.Schedule(c.snapshot(pending), c.cfg.Policy)
 	p.last = plan
 	p.wanted = plan.Truncated
-	if len(plan.Placements) == 0 {
-		return
+	if apply := c.applyPlan(plan); apply != nil {
+		c.propose(&p.lane, []*pb.Command{{Op: &pb.Command_ApplyPlan{ApplyPlan: apply}}})
+	}
+}
+
+// snapshot gives the scheduler everything that the state and this leader know.
+func (c *Controller) snapshot(pending []scheduler.Job) scheduler.Snapshot {
+	s := scheduler.Snapshot{NowMS: c.wallMS(), Nodes: c.world.snapshot(), Pending: pending}
+	for _, e := range c.world.running {
+		s.Running = append(s.Running, c.runningAt(e, s.NowMS))
+	}
+	for q := range c.st.Queues() {
+		s.Queues = append(s.Queues, queueValue(q))
+	}
+	return s
+}
+
+// runningAt gives a live attempt as it stands at a time.
+func (c *Controller) runningAt(e *jobEntry, nowMS int64) scheduler.Running {
+	if e.stale {
+		e.running, e.stale = runningValue(c.st, e.job, e.attempt), false
+	}
+	r := e.running
+	// Until checkpoints are known, a job that promises one every so often is believed.
+	if every := e.job.GetSpec().GetCheckpointEveryMs(); every > 0 && e.attempt.GetRunningMs() > 0 {
+		since := nowMS - e.attempt.RunningMs
+		r.CheckpointMS = e.attempt.RunningMs + since/every*every
+	}
+	return r
+}
+
+// applyPlan turns a plan into the command that commits it; nil when it changes nothing.
+func (c *Controller) applyPlan(plan *scheduler.Plan) *pb.ApplyPlan {
+	if len(plan.Placements)+len(plan.Evictions)+len(plan.Claims) == 0 {
+		return nil
 	}
 	apply := &pb.ApplyPlan{Gangs: make([]*pb.GangPlacement, 0, len(plan.Placements))}
+	for _, e := range plan.Evictions {
+		apply.Evictions = append(apply.Evictions, &pb.Eviction{JobId: e.JobID, Epoch: e.Epoch, Kind: pb.EvictionKind(e.Kind),
+			ForJob: e.For, Reason: e.Reason})
+	}
+	for _, n := range plan.Claims {
+		apply.Claims = append(apply.Claims, &pb.SetClaim{JobId: n.JobID, Claim: claimRecord(n)})
+	}
 	for i := range plan.Placements {
 		apply.Gangs = append(apply.Gangs, c.gang(&plan.Placements[i]))
 	}
-	c.propose(&p.lane, []*pb.Command{{Op: &pb.Command_ApplyPlan{ApplyPlan: apply}}})
+	return apply
+}
+
+func claimRecord(n scheduler.NewClaim) *pb.Claim {
+	if n.Claim == nil {
+		return nil
+	}
+	record := &pb.Claim{Kind: pb.ClaimKind(n.Claim.Kind), UntilMs: n.Claim.UntilMS, Counts: n.Claim.Counts, Reason: n.Reason}
+	for _, s := range n.Claim.Slots {
+		record.Slots = append(record.Slots, &pb.ClaimSlot{NodeId: s.NodeID, CpuMilli: s.CPU, MemoryBytes: s.Memory, Devices: grantRecords(s.Devices)})
+	}
+	return record
+}
+
+func grantRecords(grants []scheduler.Grant) []*pb.DeviceGrant {
+	var records []*pb.DeviceGrant
+	for _, d := range grants {
+		records = append(records, &pb.DeviceGrant{DeviceId: d.DeviceID, ShareMilli: d.Share, MemoryBytes: d.Memory})
+	}
+	return records
 }
 
 // pendingJobs gives the pending jobs that may be scheduled now, with their wait.
@@ -65,6 +124,9 @@ func (c *Controller) pendingJobs() []scheduler.Job {
 	nowMS := c.wallMS()
 	jobs := make([]scheduler.Job, 0, len(c.world.pending))
 	for _, e := range c.world.pending {
+		if len(e.job.BlockedBy) > 0 {
+			continue
+		}
 		if r := c.planning.refused[e.job.Id]; r != nil {
 			if r.until > c.now {
 				continue
@@ -72,7 +134,7 @@ func (c *Controller) pendingJobs() []scheduler.Job {
 			r.until = 0
 		}
 		job := e.value
-		job.WaitedMS = max(0, nowMS-e.job.SubmittedMs)
+		job.WaitedMS = max(0, nowMS-max(e.job.SubmittedMs, e.job.ReadyMs))
 		jobs = append(jobs, job)
 	}
 	return jobs
@@ -80,13 +142,9 @@ func (c *Controller) pendingJobs() []scheduler.Job {
 
 func (c *Controller) gang(p *scheduler.Placement) *pb.GangPlacement {
 	g := &pb.GangPlacement{JobId: p.JobID, Epoch: c.world.jobs[p.JobID].job.Epoch + 1,
-		Tasks: make([]*pb.TaskPlacement, 0, len(p.Tasks))}
+		Counts: p.Counts, Reason: p.Reason, Tasks: make([]*pb.TaskPlacement, 0, len(p.Tasks))}
 	for i := range p.Tasks {
-		task := &pb.TaskPlacement{NodeId: p.Tasks[i].NodeID, Ports: p.Tasks[i].Ports}
-		for _, d := range p.Tasks[i].Devices {
-			task.Devices = append(task.Devices, &pb.DeviceGrant{DeviceId: d.DeviceID, ShareMilli: d.Share, MemoryBytes: d.Memory})
-		}
-		g.Tasks = append(g.Tasks, task)
+		g.Tasks = append(g.Tasks, &pb.TaskPlacement{NodeId: p.Tasks[i].NodeID, Ports: p.Tasks[i].Ports, Devices: grantRecords(p.Tasks[i].Devices)})
 	}
 	return g
 }
@@ -114,6 +172,9 @@ func (c *Controller) planDone(results []*pb.Result) {
 		if r.GetFault() != nil {
 			c.planning.wanted = true
 			c.planning.lane.retryAt = c.now + retryPauseMax
+		}
+		for _, f := range r.GetEvictions() {
+			c.planning.wanted = c.planning.wanted || f.GetKind() != pb.ErrorKind_ERROR_KIND_UNSPECIFIED
 		}
 	}
 }

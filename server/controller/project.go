@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 
@@ -23,6 +22,9 @@ type projection struct {
 	jobs    map[string]*jobEntry  // unfinished ones, by ID
 	pending []*jobEntry           // in submit order
 	round   uint64                // of sweeps
+	version uint64                // of node values: grows with each one made
+	running []*jobEntry           // jobs with a live or ending attempt, in submit order
+	timed   []*jobEntry           // jobs with a date: cron jobs and those with a time limit
 }
 
 type nodeEntry struct {
@@ -37,6 +39,8 @@ type jobEntry struct {
 	job     *pb.Job
 	attempt *pb.Attempt
 	value   scheduler.Job
+	running scheduler.Running // while an attempt is live or ending
+	stale   bool              // running is behind the ledger
 	round   uint64
 }
 
@@ -69,6 +73,8 @@ func (p *projection) connected(id string, live bool) {
 }
 
 func (p *projection) judge(e *nodeEntry) {
+	p.version++
+	e.value.Version = p.version
 	e.value.Status = statusOf(e.node.State)
 	if e.value.Status == scheduler.NodeReady && !p.live[e.node.Id] {
 		e.value.Status = scheduler.NodeSilent
@@ -137,6 +143,11 @@ func (p *projection) sweepNodes(st *state.State, found *changes) {
 		if e := p.known[id]; e != nil {
 			e.value = nodeValue(st, e.node, e.account)
 			p.judge(e)
+			for t := range st.NodeTasks(id) {
+				if j := p.jobs[t.JobId]; j != nil {
+					j.stale = true
+				}
+			}
 		}
 	}
 	p.stale = p.stale || len(found.nodes) > 0
@@ -159,7 +170,7 @@ func (p *projection) entry(at int, id string) *nodeEntry {
 
 func (p *projection) sweepJobs(st *state.State, found *changes) {
 	count := 0
-	pending := p.pending[:0]
+	pending, running, timed := p.pending[:0], p.running[:0], p.timed[:0]
 	for j := range st.UnfinishedJobs() {
 		count++
 		e := p.jobs[j.Id]
@@ -168,24 +179,32 @@ func (p *projection) sweepJobs(st *state.State, found *changes) {
 			p.jobs[j.Id] = e
 		}
 		e.round = p.round
-		if j.State == pb.JobState_JOB_STATE_PENDING {
-			pending = append(pending, e)
-		}
 		attempt := st.Attempt(j.Id, j.Epoch)
+		switch {
+		case j.State == pb.JobState_JOB_STATE_PENDING:
+			pending = append(pending, e)
+		case attempt != nil && attempt.State != pb.AttemptState_ATTEMPT_STATE_ENDED:
+			running = append(running, e)
+		}
+		if j.State == pb.JobState_JOB_STATE_SCHEDULED || j.GetSpec().GetTimeLimitMs() > 0 {
+			timed = append(timed, e)
+		}
 		if e.job == j && e.attempt == attempt {
 			continue
 		}
 		if e.job != j {
-			e.value = jobValue(j)
+			e.value = jobValue(st, j)
 		}
-		e.job, e.attempt = j, attempt
+		e.job, e.attempt, e.stale = j, attempt, true
 		found.jobs = true
 		for t := range st.JobTasks(j.Id, j.Epoch) {
 			found.nodes = append(found.nodes, t.NodeId)
 		}
 	}
 	clear(pending[len(pending):cap(pending)])
-	p.pending = pending
+	clear(running[len(running):cap(running)])
+	clear(timed[len(timed):cap(timed)])
+	p.pending, p.running, p.timed = pending, running, timed
 	if count == len(p.jobs) {
 		return
 	}
@@ -195,77 +214,4 @@ func (p *projection) sweepJobs(st *state.State, found *changes) {
 			delete(p.jobs, id)
 		}
 	}
-}
-
-func nodeValue(st *state.State, n *pb.Node, a *pb.NodeAccount) scheduler.Node {
-	v := scheduler.Node{ID: n.Id, Name: n.Name, Status: statusOf(n.State), Labels: n.Labels,
-		CPU: a.GetCpuCapacity(), CPUFree: a.GetCpuCapacity() - a.GetCpuAllocated(),
-		Memory: a.GetMemoryCapacity(), MemFree: a.GetMemoryCapacity() - a.GetMemoryAllocated(),
-		PortMin: a.GetPortMin(), PortMax: a.GetPortMax(), Ports: a.GetPortsAllocated()}
-	places := make(map[string]int32, len(n.Devices))
-	for _, d := range n.Devices {
-		places[d.Id] = d.Index
-	}
-	accounts := slices.Clone(a.GetDevices())
-	slices.SortStableFunc(accounts, func(x, y *pb.DeviceAccount) int {
-		return cmp.Or(cmp.Compare(places[x.DeviceId], places[y.DeviceId]), strings.Compare(x.DeviceId, y.DeviceId))
-	})
-	for _, d := range accounts {
-		v.Devices = append(v.Devices, scheduler.Device{ID: d.DeviceId, Model: d.Model, Memory: d.MemoryCapacity,
-			MemFree: d.MemoryCapacity - d.MemoryAllocated, ShareFree: 1000 - d.ShareAllocated, Available: d.Available})
-	}
-	for t := range st.NodeTasks(n.Id) {
-		alloc := st.Allocation(t.Id)
-		if alloc == nil {
-			continue
-		}
-		h := scheduler.Holding{JobID: t.JobId, CPU: alloc.CpuMilli}
-		for _, g := range alloc.Devices {
-			h.Share += int64(g.ShareMilli)
-		}
-		v.Holdings = append(v.Holdings, h)
-	}
-	return v
-}
-
-func statusOf(s pb.NodeState) scheduler.NodeStatus {
-	switch s {
-	case pb.NodeState_NODE_STATE_READY:
-		return scheduler.NodeReady
-	case pb.NodeState_NODE_STATE_SILENT:
-		return scheduler.NodeSilent
-	}
-	return scheduler.NodeLost
-}
-
-func jobValue(j *pb.Job) scheduler.Job {
-	v := SpecValue(j.Spec)
-	v.ID, v.Submit, v.Ordinal, v.Attempt = j.Id, j.SubmitIndex, j.SubmitOrdinal, j.Epoch+1
-	return v
-}
-
-// SpecValue gives what the scheduler needs of a job file, for scheduler.Feasible at submit
-// time; the result has no ID and no place in the order.
-func SpecValue(spec *pb.JobSpec) scheduler.Job {
-	v := scheduler.Job{Priority: spec.GetPriority()}
-	world := int64(0)
-	for _, r := range spec.GetRoles() {
-		world += int64(r.Count)
-		res := r.GetResources()
-		v.Roles = append(v.Roles, scheduler.Role{Name: r.Name, Count: r.Count, Task: scheduler.Request{
-			CPU: res.GetCpuMilli(), Memory: res.GetMemoryBytes(), GPUs: res.GetGpus(), Share: res.GetGpuShareMilli(),
-			GPUMemory: res.GetGpuMemoryBytes(), Model: res.GetGpuModel(), Ports: int32(len(r.Ports))}})
-	}
-	v.Rendezvous = world > 1
-	return v
-}
-
-// Feasible says whether the registered nodes could ever hold the job; see
-// scheduler.Feasible.
-func Feasible(st *state.State, spec *pb.JobSpec) scheduler.Reason {
-	var nodes []scheduler.Node
-	for n := range st.Nodes() {
-		nodes = append(nodes, nodeValue(st, n, st.Account(n.Id)))
-	}
-	return scheduler.Feasible(SpecValue(spec), nodes)
 }

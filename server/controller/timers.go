@@ -1,0 +1,161 @@
+package controller
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	pb "llmos/proto/llmos/v1"
+)
+
+// timekeeper proposes what a date brings: copies of cron jobs, the end of claims, of time
+// limits, and of the patience with tasks on drained nodes. Nothing is remembered: what is
+// due follows from the state and the time.
+type timekeeper struct {
+	lane lane
+	at   time.Duration // when the next thing is due; 0: nothing is known to come
+	seen uint64        // index of the state from which that was worked out
+}
+
+// timersMax bounds the commands of one proposal; the rest follows in the next.
+const timersMax = 256
+
+// cronMissedMax bounds how many due times of one cron job are skipped over at a time, when
+// the cluster was down for long: only the newest one fires.
+const cronMissedMax = 100_000
+
+// keepTime proposes what is due.
+func (c *Controller) keepTime() {
+	k := &c.times
+	changed := k.seen != c.st.Index()
+	if (!changed && (k.at == 0 || c.now < k.at)) || !k.lane.ready(c, true) {
+		return
+	}
+	k.seen, k.at = c.st.Index(), 0
+	d := due{c: c, nowMS: c.wallMS()}
+	d.claims()
+	d.jobs()
+	d.drains()
+	if d.next > 0 {
+		k.at = c.stAt + time.Duration(d.next-c.st.TimeMS())*time.Millisecond
+	}
+	if len(d.commands) > 0 {
+		c.propose(&k.lane, d.commands)
+	}
+}
+
+// due gathers what is due at a time, and when the next thing is.
+type due struct {
+	c        *Controller
+	nowMS    int64
+	next     int64 // Unix milliseconds; 0: nothing is known to come
+	commands []*pb.Command
+}
+
+// reached says whether a time has come, and else notes it.
+func (d *due) reached(atMS int64) bool {
+	if atMS <= d.nowMS && len(d.commands) < timersMax {
+		return true
+	}
+	if d.next == 0 || atMS < d.next {
+		d.next = max(atMS, d.nowMS+1)
+	}
+	return false
+}
+
+func (d *due) claims() {
+	lapse := &pb.LapseClaims{}
+	for _, e := range d.c.world.pending {
+		if claim := e.job.Claim; claim != nil && d.reached(claim.UntilMs) {
+			lapse.JobIds = append(lapse.JobIds, e.job.Id)
+		}
+	}
+	if len(lapse.JobIds) > 0 {
+		d.commands = append(d.commands, &pb.Command{Op: &pb.Command_LapseClaims{LapseClaims: lapse}})
+	}
+}
+
+// jobs looks at time limits and at cron jobs.
+func (d *due) jobs() {
+	for _, e := range d.c.world.timed {
+		j := e.job
+		switch {
+		case j.State == pb.JobState_JOB_STATE_SCHEDULED:
+			d.cron(j)
+		case j.Spec.TimeLimitMs > 0 && j.State == pb.JobState_JOB_STATE_RUNNING && e.attempt.GetRunningMs() > 0 && !j.StopRequested:
+			if d.reached(e.attempt.RunningMs + j.Spec.TimeLimitMs) {
+				limit := time.Duration(j.Spec.TimeLimitMs) * time.Millisecond
+				d.commands = append(d.commands, &pb.Command{Op: &pb.Command_StopJob{StopJob: &pb.StopJob{JobId: j.Id, Failed: true,
+					Reason: fmt.Sprintf("it reached its time limit of %s", limit)}}})
+			}
+		}
+	}
+}
+
+func (d *due) cron(j *pb.Job) {
+	at, ok := d.c.nextFiring(j)
+	if !ok || !d.reached(at) {
+		return
+	}
+	newest := at
+	for range cronMissedMax {
+		later, ok := d.c.firingAfter(j, newest)
+		if !ok || later > d.nowMS {
+			break
+		}
+		newest = later
+	}
+	d.commands = append(d.commands, &pb.Command{Op: &pb.Command_FireCron{FireCron: &pb.FireCron{JobId: j.Id, DueMs: newest}}})
+	if later, ok := d.c.firingAfter(j, newest); ok {
+		d.reached(later)
+	}
+}
+
+// nextFiring gives when a copy of a cron job is due next, Unix milliseconds.
+func (c *Controller) nextFiring(j *pb.Job) (ms int64, ok bool) {
+	return c.firingAfter(j, max(j.FiredMs, j.SubmittedMs))
+}
+
+// firingAfter gives the first due time of a cron job after a time. ok is false for a
+// schedule that cannot be read, which the job file's check does not let through, or that
+// has no further time.
+func (c *Controller) firingAfter(j *pb.Job, afterMS int64) (ms int64, ok bool) {
+	spec := j.GetSpec().GetCron()
+	schedule, err := cron.ParseStandard(spec.GetSchedule())
+	if err != nil {
+		return 0, false
+	}
+	zone := time.UTC
+	if spec.GetTimeZone() != "" && c.cfg.Location != nil {
+		if zone, err = c.cfg.Location(spec.GetTimeZone()); err != nil {
+			return 0, false
+		}
+	}
+	at := schedule.Next(time.UnixMilli(afterMS).In(zone))
+	return at.UnixMilli(), !at.IsZero()
+}
+
+// drains ends what still runs on drained nodes whose patience is over.
+func (d *due) drains() {
+	plan := &pb.ApplyPlan{}
+	seen := map[string]bool{}
+	for _, e := range d.c.world.order {
+		drain := e.node.Drain
+		if drain == nil || drain.StopAtMs == 0 || len(e.value.Holdings) == 0 || !d.reached(drain.StopAtMs) {
+			continue
+		}
+		for _, h := range e.value.Holdings {
+			j := d.c.world.jobs[h.JobID]
+			if seen[h.JobID] || j == nil || j.attempt.GetState() != pb.AttemptState_ATTEMPT_STATE_LIVE || j.job.StopRequested {
+				continue
+			}
+			seen[h.JobID] = true
+			plan.Evictions = append(plan.Evictions, &pb.Eviction{JobId: h.JobID, Epoch: j.job.Epoch, Kind: pb.EvictionKind_EVICTION_KIND_DRAIN,
+				Reason: fmt.Sprintf("node %s is drained", e.node.Name)})
+		}
+	}
+	if len(plan.Evictions) > 0 {
+		d.commands = append(d.commands, &pb.Command{Op: &pb.Command_ApplyPlan{ApplyPlan: plan}})
+	}
+}
