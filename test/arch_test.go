@@ -208,6 +208,8 @@ var layers = map[string][]string{
 	"server/scheduler":     {},
 	"server/forecast":      {},
 	"server/plot":          {"proto/fault", "proto/llmos"},
+	"server/trace":         {"proto/fault", "proto/llmos"},
+	"server/simulate":      {"proto", "fsm", "server/controller", "server/scheduler", "server/trace"},
 	"server/jobspec":       {"proto"},
 	"server/ca":            {"proto", "transport"},
 	"server/controller":    {"proto/llmos", "fsm/state", "server/scheduler"},
