@@ -86,12 +86,40 @@ func (s *Server) LeaderConn(context.Context) (*grpc.ClientConn, error) {
 // AgentConn gives a connection to the agent at host:port.
 func (s *Server) AgentConn(addr string) (*grpc.ClientConn, error) { return s.conns.agent(addr) }
 
-// Explain asks the leader's controller why a pending job waits; empty when it does not know.
-func (s *Server) Explain(jobID string) (reason, remedy string, details []string) {
+// Explain asks the leader's controller why a pending job waits; nil when it does not know.
+func (s *Server) Explain(jobID string) *pb.Explanation {
+	x := &pb.Explanation{}
 	if t := s.tenure.Load(); t != nil {
-		t.ask(func(c *controller.Controller) { reason, remedy, details = c.Explain(jobID) })
+		t.ask(func(c *controller.Controller) { x.Reason, x.Remedy, x.Details = c.Explain(jobID) })
 	}
-	return reason, remedy, details
+	if x.Reason == "" {
+		return nil
+	}
+	return x
+}
+
+// ExpectedEnd gives the predicted end of a running job; 0: unknown.
+func (s *Server) ExpectedEnd(string) int64 { return 0 }
+
+// Plan says what would happen to a job of this spec.
+func (s *Server) Plan(context.Context, *pb.JobSpec, string) (*pb.PlanJobResponse, error) {
+	return nil, unanswered("plans a job")
+}
+
+// QueueViews gives every queue with what it holds.
+func (s *Server) QueueViews(context.Context) ([]*pb.QueueView, error) {
+	return nil, unanswered("tells how the queues stand")
+}
+
+// Forecast gives the fit of a job's demand.
+func (s *Server) Forecast(context.Context, string, int64) (*pb.Forecast, error) {
+	return nil, unanswered("forecasts")
+}
+
+// unanswered is the refusal of a question that this leader's controller has no answer to.
+func unanswered(what string) error {
+	return fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "the leader does not answer this yet: it never %s", what).
+		Hint("the servers run a version without it")
 }
 
 // Progress gives what the job's tasks last said to this server as the leader.

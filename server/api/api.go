@@ -41,8 +41,8 @@ type Backend interface {
 	LeaderConn(ctx context.Context) (*grpc.ClientConn, error)
 	// AgentConn gives a connection to the agent at host:port. The backend owns it.
 	AgentConn(addr string) (*grpc.ClientConn, error)
-	// Explain gives the controller's reason why a pending job waits; empty when there is none yet.
-	Explain(jobID string) (reason, remedy string, details []string)
+	// Insight is what the leader's controller knows.
+	Insight
 	// Progress gives what the job's tasks last said, by rank; from the leader alone.
 	Progress(jobID string) []*pb.Progress
 	// ClusterStatus gives all of the status but the numbers of nodes, devices and jobs:

@@ -21,10 +21,7 @@ func (s *cluster) ExplainJob(ctx context.Context, req *pb.ExplainJobRequest) (*p
 	}
 	x := &pb.Explanation{JobId: job.Id, State: job.State, Events: st.JobEvents(job.Id)}
 	if job.State == pb.JobState_JOB_STATE_PENDING {
-		x.Reason, x.Remedy, x.Details = s.b.Explain(job.Id)
-		if x.Reason == "" {
-			x.Reason, x.Remedy = "the scheduler has not looked at it yet", "ask again in a moment"
-		}
+		explainPending(s.b.Explain(job.Id), x)
 	} else {
 		explainPlaced(st, job, x)
 	}
@@ -32,6 +29,16 @@ func (s *cluster) ExplainJob(ctx context.Context, req *pb.ExplainJobRequest) (*p
 		x.Details = append(x.Details, fmt.Sprintf("attempt %d ended: %s", last.Epoch, last.Cause))
 	}
 	return x, nil
+}
+
+// explainPending fills what the controller says of a job that waits.
+func explainPending(why, x *pb.Explanation) {
+	if why.GetReason() == "" {
+		x.Reason, x.Remedy = "the scheduler has not looked at it yet", "ask again in a moment"
+		return
+	}
+	x.Reason, x.Remedy, x.Details = why.Reason, why.Remedy, why.Details
+	x.ExpectedStartMs, x.WouldStart = why.ExpectedStartMs, why.WouldStart
 }
 
 // explainPlaced fills the reason of a job that is not pending.

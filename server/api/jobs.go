@@ -174,9 +174,10 @@ func recordsOf(st *state.State, job *pb.Job) *pb.JobView {
 func (s *cluster) addTelemetry(v *pb.JobView) {
 	switch v.Job.State {
 	case pb.JobState_JOB_STATE_PENDING:
-		v.WaitingReason, _, _ = s.b.Explain(v.Job.Id)
+		why := s.b.Explain(v.Job.Id)
+		v.WaitingReason, v.ExpectedStartMs = why.GetReason(), why.GetExpectedStartMs()
 	case pb.JobState_JOB_STATE_RUNNING, pb.JobState_JOB_STATE_STOPPING:
-		v.Progress = s.b.Progress(v.Job.Id)
+		v.Progress, v.ExpectedEndMs = s.b.Progress(v.Job.Id), s.b.ExpectedEnd(v.Job.Id)
 	}
 }
 

@@ -255,10 +255,31 @@ func (b *backend) AgentConn(addr string) (*grpc.ClientConn, error) {
 	return conn, err
 }
 
-func (b *backend) Explain(string) (reason, remedy string, details []string) {
+func (b *backend) Explain(string) *pb.Explanation {
 	b.r.mu.Lock()
 	defer b.r.mu.Unlock()
-	return b.r.reason, "wait", nil
+	if b.r.reason == "" {
+		return nil
+	}
+	return &pb.Explanation{Reason: b.r.reason, Remedy: "wait", ExpectedStartMs: 1234, WouldStart: []string{"with 1 GPU"}}
+}
+
+func (b *backend) ExpectedEnd(string) int64 { return 5678 }
+
+func (b *backend) Plan(_ context.Context, spec *pb.JobSpec, user string) (*pb.PlanJobResponse, error) {
+	return &pb.PlanJobResponse{Explanation: &pb.Explanation{Reason: "planned " + spec.GetName() + " for " + user}}, nil
+}
+
+func (b *backend) QueueViews(context.Context) ([]*pb.QueueView, error) {
+	var out []*pb.QueueView
+	for q := range b.Stale().Queues() {
+		out = append(out, &pb.QueueView{Queue: q, Share: 0.5})
+	}
+	return out, nil
+}
+
+func (b *backend) Forecast(_ context.Context, jobID string, horizonMS int64) (*pb.Forecast, error) {
+	return &pb.Forecast{JobId: fmt.Sprint(jobID, " for ", horizonMS)}, nil
 }
 
 func (b *backend) Progress(string) []*pb.Progress {
