@@ -102,6 +102,7 @@ func (s site) environment(a *pb.Assignment, localWorld int) []string {
 	set("LLMOS_EPOCH", strconv.FormatUint(task.GetEpoch(), 10))
 	set("LLMOS_ROLE", task.GetRole())
 	set("LLMOS_ROLE_INDEX", strconv.Itoa(int(task.GetIndex())))
+	setArray(a, set)
 	set("LLMOS_NODE_ID", s.nodeID)
 	set("LLMOS_NODE_NAME", s.nodeName)
 	set("LLMOS_DEVICES", strings.Join(devices, ","))
@@ -134,6 +135,14 @@ func (s site) environment(a *pb.Assignment, localWorld int) []string {
 		out[i] = name + "=" + env[name]
 	}
 	return out
+}
+
+// setArray tells a copy of an array which one it is.
+func setArray(a *pb.Assignment, set func(name, value string)) {
+	if count := a.GetArrayCount(); count > 0 {
+		set("LLMOS_ARRAY_INDEX", strconv.Itoa(int(a.GetArrayIndex())))
+		set("LLMOS_ARRAY_COUNT", strconv.Itoa(int(count)))
+	}
 }
 
 // masterHost is where rank 0 listens; a task alone is its own master.

@@ -220,6 +220,9 @@ func (c *Controller) assignment(s *session, t *pb.Task) *pb.Assignment {
 	a := &pb.Assignment{Task: t, Allocation: c.st.Allocation(t.Id), Attempt: c.st.Attempt(t.JobId, t.Epoch)}
 	if j := c.st.Job(t.JobId); j != nil {
 		a.JobName = state.JobName(j.GetSpec())
+		if parent := c.st.Job(j.Parent); parent.GetSpec().GetArray() != nil {
+			a.ArrayIndex, a.ArrayCount = j.ArrayIndex, parent.Spec.Array.Count
+		}
 		for _, r := range j.GetSpec().GetRoles() {
 			if r.Name == t.Role {
 				a.Role = r
