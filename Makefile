@@ -7,6 +7,7 @@ BIN      := bin
 GOFLAGS  ?= -buildvcs=false
 FUZZTIME ?= 60s
 MINUTES  ?= 5
+POLLUX   ?= ../shared/traces/pollux
 # NVIDIA's header marks functions that go-nvml still binds as deprecated; the warnings are not ours.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 export GOFLAGS
@@ -54,6 +55,9 @@ bench: ## run the Go benchmarks of every package
 bench-control: programs ## measure the control plane: submits, starts, jobs/s, failover, memory
 	@$(BIN)/control -bin $(BIN)
 
+bench-elastic: ## run Pollux's workloads under Tiresias, FIFO and llmos' elastic policy; POLLUX=DIR
+	@go run ./test/bench/elastic -pollux $(POLLUX) $(if $(LOADS),-loads $(LOADS))
+
 proto: ## regenerate the Go code of proto/llmos/v1
 	go run ./proto/gen
 	gofmt -l proto
@@ -61,4 +65,4 @@ proto: ## regenerate the Go code of proto/llmos/v1
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build programs demo test check race fuzz chaos bench bench-control proto clean
+.PHONY: help build programs demo test check race fuzz chaos bench bench-control bench-elastic proto clean
