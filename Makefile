@@ -58,6 +58,11 @@ bench-control: programs ## measure the control plane: submits, starts, jobs/s, f
 bench-elastic: ## run Pollux's workloads under Tiresias, FIFO and llmos' elastic policy; POLLUX=DIR
 	@go run ./test/bench/elastic -pollux $(POLLUX) $(if $(LOADS),-loads $(LOADS))
 
+OPENB ?= ../shared/traces/openb
+SEEDS ?= 10
+bench-openb: ## measure placement on openb's traces beside FGD (LISTS=a,b OPENB=DIR SEEDS=n)
+	@go build -o $(BIN)/openb ./test/bench/openb && $(BIN)/openb -openb "$(OPENB)" -lists "$(LISTS)" -seeds "$(SEEDS)"
+
 proto: ## regenerate the Go code of proto/llmos/v1
 	go run ./proto/gen
 	gofmt -l proto
@@ -66,3 +71,4 @@ clean: ## remove what was built
 	rm -rf $(BIN)
 
 .PHONY: help build programs demo test check race fuzz chaos bench bench-control bench-elastic proto clean
+.PHONY: bench-openb

@@ -23,8 +23,8 @@ type Prices struct {
 // sets. It marks the mix as used. An empty mix gives prices by which all places are equal.
 func Learn(mix *Mix, fleet Fleet) *Prices {
 	fleet = fleet[:min(len(fleet), ModelsMax)]
-	parts := mix.parts()
-	p := &Prices{Load: loads(parts, len(fleet)), Price: scarcity(parts, fleet), frags: newFragments(parts, len(fleet)),
+	parts, seen := mix.parts()
+	p := &Prices{Load: loads(parts, len(fleet)), Price: scarcity(parts, seen, fleet), frags: newFragments(parts, len(fleet)),
 		prices: make([]int64, len(fleet)), relief: make([]float64, len(fleet)), values: make([][]int64, len(fleet))}
 	for m := range fleet {
 		p.prices[m] = billionths(PriceWeight * p.Price[m])

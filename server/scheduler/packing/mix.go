@@ -93,17 +93,18 @@ type part struct {
 	share float64 // shares sum to 1
 }
 
-// parts gives the mix in the order of shapes, and marks it as used.
-func (m *Mix) parts() []part {
+// parts gives the mix in the order of shapes and the arrivals it stands for, the older ones
+// counting less. It marks the mix as used.
+func (m *Mix) parts() (parts []part, seen float64) {
 	m.learned = m.arrivals
 	total := 0.0
 	for _, w := range m.weights {
 		total += w
 	}
-	parts := make([]part, len(m.shapes))
+	parts = make([]part, len(m.shapes))
 	for i := range parts {
 		parts[i] = part{shape: m.shapes[i], share: m.weights[i] / total}
 	}
 	slices.SortFunc(parts, func(a, b part) int { return a.shape.compare(&b.shape) })
-	return parts
+	return parts, total / max(m.unit, 1)
 }

@@ -2,33 +2,32 @@ package packing
 
 // Constants of scarcity.
 const (
-	// pinned is the demand, in devices, that each model is always taken to have for itself:
-	// a prior against prices from a handful of tasks.
+	// pinned is the demand, in devices, that each model is taken to have had for itself
+	// before anything arrived: a prior that spares rare models until the mix is known.
 	pinned = 3
 	// levelRounds bounds the rounds of levelling.
 	levelRounds = 64
 )
 
 // scarcity gives each model a price from 0 to 1: the load that tasks which accept only some
-// models would put on it, in parts of its devices, when that load is spread as evenly as the
-// sets they accept allow. Tasks that accept every model load none: they can go elsewhere.
-func scarcity(parts []part, fleet Fleet) []float64 {
+// models would put on it, in parts of its devices, if as much was asked as the cluster has
+// and that load was spread as evenly as the sets they accept allow. Tasks that accept every
+// model load none: they can go elsewhere. seen is the number of arrivals behind the parts.
+func scarcity(parts []part, seen float64, fleet Fleet) []float64 {
 	present := fleet.present()
 	demands, total := restricted(parts, present)
+	all := seen*total + pinned*float64(present.Count())
 	loads := make([]float64, len(fleet))
 	for m := range loads {
-		loads[m] = pinned
+		loads[m] = pinned * fleet.devices() / all
 	}
-	if total > 0 {
-		scale := fleet.devices() / total
+	for i := range demands {
+		demands[i].amount *= seen * fleet.devices() / all
+		demands[i].spread = make([]float64, len(fleet))
+	}
+	for range levelRounds {
 		for i := range demands {
-			demands[i].amount *= scale
-			demands[i].spread = make([]float64, len(fleet))
-		}
-		for range levelRounds {
-			for i := range demands {
-				demands[i].level(loads, fleet)
-			}
+			demands[i].level(loads, fleet)
 		}
 	}
 	prices := make([]float64, len(fleet))
@@ -52,7 +51,7 @@ type demand struct {
 func restricted(parts []part, present Models) (demands []demand, total float64) {
 	for i := range parts {
 		s := &parts[i].shape
-		amount := parts[i].share * float64(s.Demand())
+		amount := parts[i].share * float64(s.Demand()) / Whole
 		total += amount
 		models := s.Models & present
 		if amount == 0 || models == 0 || models == present {

@@ -4,21 +4,20 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
-	"math"
+	"math/rand"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
-	"text/tabwriter"
 
 	"llmos/server/scheduler/packing"
 )
 
-var listsDefault = "default,cpu100,gpushare40,gpushare100,gpuspec33,multigpu20"
+// listsDefault are the lists that the prototype was tuned on.
+const listsDefault = "default,cpu100,gpushare40,gpushare100,gpuspec33,multigpu20"
 
 type options struct {
 	folder string
@@ -30,13 +29,16 @@ func main() {
 	var o options
 	var lists, seeds string
 	flag.StringVar(&o.folder, "openb", "../shared/traces/openb", "folder of the traces")
-	flag.StringVar(&lists, "lists", listsDefault, "lists of pods: NAME stands for openb_pod_list_NAME.csv")
+	flag.StringVar(&lists, "lists", "", "lists of pods: NAME stands for openb_pod_list_NAME.csv; empty: "+listsDefault)
 	flag.StringVar(&seeds, "seeds", "10", "number of seeds, from 42 on")
 	flag.Parse()
+	if strings.TrimSpace(lists) == "" {
+		lists = listsDefault
+	}
 	o.lists = strings.FieldsFunc(lists, func(r rune) bool { return r == ',' || r == ' ' })
 	n, err := strconv.Atoi(seeds)
 	if err != nil || n < 1 || n > 1000 {
-		fmt.Fprintf(os.Stderr, "bench-openb: seeds: %q is not a number from 1 to 1000\n", seeds)
+		fmt.Fprintf(os.Stderr, "bench-openb: seeds: %q is not a number from 1 to 1000; SEEDS=10 is the protocol\n", seeds)
 		os.Exit(2)
 	}
 	for i := range n {
@@ -51,8 +53,7 @@ func main() {
 // policies in the order in which they are shown.
 var policies = []string{"random", "dotprod", "clustering", "packing", "bestfit", "fgd", "llmos"}
 
-func newPlacer(name string, tr *trace, l *list, seed int64) placer {
-	_, source := order(l.pods, tr.capacity(), seed)
+func newPlacer(name string, tr *trace, l *list, source *rand.Rand) placer {
 	switch name {
 	case "random":
 		return &randomly{ranked: ranked{grade: func(*node, *packing.Shape) grade { return grade{} }}, source: source}
@@ -71,10 +72,12 @@ func newPlacer(name string, tr *trace, l *list, seed int64) placer {
 	return newOurs(tr)
 }
 
+// result is one policy's figure for one list and seed; the bound's too.
 type result struct {
 	list, policy string
 	seed         int64
 	value        float64
+	err          error
 }
 
 func run(o options) error {
@@ -82,75 +85,56 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	var lists []*list
+	lists := map[string]*list{}
+	var tasks []result
 	for _, name := range o.lists {
 		l, err := tr.readList(o.folder, name)
 		if err != nil {
 			return err
 		}
-		lists = append(lists, l)
-	}
-	type task struct {
-		l      *list
-		policy string
-		seed   int64
-	}
-	var tasks []task
-	for _, l := range lists {
+		lists[name] = l
 		for _, seed := range o.seeds {
-			for _, p := range policies {
-				tasks = append(tasks, task{l, p, seed})
+			for _, p := range append(policies, "bound") {
+				tasks = append(tasks, result{list: name, policy: p, seed: seed})
 			}
 		}
 	}
-	results := make([]result, len(tasks))
+	each(len(tasks), func(i int) {
+		t := &tasks[i]
+		l := lists[t.list]
+		here := seated(tr, t.seed)
+		arrivals, source := order(l.pods, tr.capacity(), t.seed)
+		if t.policy == "bound" {
+			t.value, t.err = bound(here, arrivals)
+			return
+		}
+		t.value = fill(here, arrivals, newPlacer(t.policy, here, l, source))[headline]
+	})
+	for i := range tasks {
+		if tasks[i].err != nil {
+			return fmt.Errorf("%s, seed %d: %w", tasks[i].list, tasks[i].seed, tasks[i].err)
+		}
+	}
+	return report(o, tasks)
+}
+
+// workersMax is the number of runs at a time.
+const workersMax = 2
+
+// each calls do with 0 to n-1, several at a time.
+func each(n int, do func(i int)) {
 	var wg sync.WaitGroup
 	next := make(chan int)
-	for range min(2, runtime.NumCPU()) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+	for range min(workersMax, runtime.NumCPU()) {
+		wg.Go(func() {
 			for i := range next {
-				t := tasks[i]
-				arrivals, _ := order(t.l.pods, tr.capacity(), t.seed)
-				byArrived := fill(tr, arrivals, newPlacer(t.policy, tr, t.l, t.seed))
-				results[i] = result{t.l.name, t.policy, t.seed, byArrived[headline]}
+				do(i)
 			}
-		}()
+		})
 	}
-	for i := range tasks {
+	for i := range n {
 		next <- i
 	}
 	close(next)
 	wg.Wait()
-	return report(o, results)
-}
-
-func report(o options, results []result) error {
-	means := map[string]map[string]float64{}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "list\t"+strings.Join(policies, "\t"))
-	for _, l := range o.lists {
-		means[l] = map[string]float64{}
-		fmt.Fprint(w, l)
-		for _, p := range policies {
-			sum, n := 0.0, 0.0
-			for _, r := range results {
-				if r.list == l && r.policy == p {
-					sum += r.value
-					n++
-				}
-			}
-			means[l][p] = math.Round(sum/n*100) / 100
-			fmt.Fprintf(w, "\t%.2f", means[l][p])
-		}
-		fmt.Fprintln(w)
-	}
-	w.Flush()
-	out, err := json.Marshal(map[string]any{"lists": means})
-	if err != nil {
-		return err
-	}
-	fmt.Println(string(out))
-	return nil
 }
