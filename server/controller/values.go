@@ -161,6 +161,18 @@ func grantValues(grants []*pb.DeviceGrant) []scheduler.Grant {
 	return values
 }
 
+// modelled names the models of granted devices.
+func modelled(grants []scheduler.Grant, account *pb.NodeAccount) []scheduler.Grant {
+	for i := range grants {
+		for _, d := range account.GetDevices() {
+			if d.DeviceId == grants[i].DeviceID {
+				grants[i].Model = d.Model
+			}
+		}
+	}
+	return grants
+}
+
 func reservationValue(r *pb.Reservation) scheduler.Reservation {
 	return scheduler.Reservation{Name: r.Name, Maintenance: r.Kind == pb.ReservationKind_RESERVATION_KIND_MAINTENANCE,
 		StartMS: r.StartMs, EndMS: r.EndMs, NodeIDs: r.NodeIds, Nodes: r.Nodes, GPUs: r.Gpus, Where: exprValue(r.Where), Queue: r.Queue}
@@ -188,7 +200,7 @@ func runningValue(st *state.State, j *pb.Job, a *pb.Attempt) scheduler.Running {
 			continue
 		}
 		v.Slots = append(v.Slots, scheduler.Slot{NodeID: alloc.NodeId, CPU: alloc.CpuMilli, Memory: alloc.MemoryBytes,
-			Ports: int32(len(alloc.Ports)), Devices: grantValues(alloc.Devices)})
+			Ports: int32(len(alloc.Ports)), Devices: modelled(grantValues(alloc.Devices), st.Account(alloc.NodeId))})
 	}
 	for i, r := range spec.GetRoles() {
 		if r.CountMin > 0 && i < len(a.Counts) {

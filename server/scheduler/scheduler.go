@@ -140,8 +140,9 @@ type TaskPlacement struct {
 // Grant is a device, or a share of one, given to a task.
 type Grant struct {
 	DeviceID string
-	Share    int32 // of 1,000
-	Memory   int64 // bytes
+	Share    int32  // of 1,000
+	Memory   int64  // bytes
+	Model    string // of the device, where it is known
 }
 
 // Waiting is a job that was not placed.

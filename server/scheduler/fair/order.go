@@ -224,3 +224,14 @@ func (t *Tree) dominant(at int, v []int64) float64 {
 func (t *Tree) Share(leaf int) (now, past float64) {
 	return t.dominant(leaf, make([]int64, len(t.resources))), t.nodes[leaf].past
 }
+
+// Held is what a queue and everything below it hold of a resource now, in its unit.
+func (t *Tree) Held(leaf int, resource string) int64 {
+	if r := slices.Index(t.resources, resource); r >= 0 {
+		return t.nodes[leaf].used[r]
+	}
+	return 0
+}
+
+// Running is how many jobs of a queue and everything below it were started.
+func (t *Tree) Running(leaf int) int32 { return t.nodes[leaf].running }
