@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"llmos/proto/fault"
@@ -18,6 +17,8 @@ type decoder struct {
 	lines  map[string]int // of the fields by path
 	bad    []string       // paths that have a fault, so that Validate need not complain again
 	short  bool           // the role's fields are at the top level
+	source []string       // the file's lines, to find columns
+	spans  []span         // spans of devices, which become the counts of their roles
 }
 
 // rule says how a field of a mapping is read.
@@ -72,6 +73,7 @@ func (d *decoder) job(root *node) *pb.JobSpec {
 	} else if d.short && len(d.bad) > 0 {
 		d.bad = append(d.bad, "roles")
 	}
+	d.elastic()
 	if spec.Name == "" && !slices.Contains(d.bad, "name") {
 		base := path.Base(strings.ReplaceAll(d.file, `\`, "/"))
 		spec.GenerateName = nameFrom(strings.TrimSuffix(base, path.Ext(base)))
@@ -122,16 +124,17 @@ func (d *decoder) unknown(e entry, prefix string, rules []rule) {
 }
 
 func (d *decoder) jobRules(s *pb.JobSpec) []rule {
-	return []rule{
+	rules := []rule{
 		{"name", d.text(&s.Name)},
 		{"kind", d.kind},
 		{"queue", d.text(&s.Queue)},
-		{"priority", d.integer(&s.Priority)},
+		{"priority", func(n *node, field string) { d.priority(n, field, &s.Priority) }},
 		{"retries", d.integer(&s.Retries)},
 		{"lost_after", d.amount(&s.LostAfterMs, ParseDuration)},
 		{"labels", d.texts(&s.Labels)},
 		{"roles", func(n *node, field string) { d.roles(n, field, s) }},
 	}
+	return append(append(rules, d.timeRules(s)...), d.placeRules(s)...)
 }
 
 func (d *decoder) roleRules(r *pb.RoleSpec) []rule {
@@ -159,7 +162,7 @@ func (d *decoder) count(n *node, field, twin string, r *pb.RoleSpec) {
 		d.add(field, n.line, "%s on line %d says the same", twin[strings.LastIndexByte(twin, '.')+1:], line).Hint("keep one")
 		return
 	}
-	d.integer(&r.Count)(n, field)
+	d.countOrSpan(n, field, r)
 	if prefix, ok := strings.CutSuffix(field, "tasks"); ok {
 		d.lines[prefix+"count"] = n.line
 	}
@@ -225,133 +228,6 @@ func (d *decoder) workdir(n *node, field string, r *pb.RoleSpec) {
 		r.Workdir = path.Join(path.Dir(d.file), r.Workdir)
 	default:
 		d.add(field, n.line, "%s is relative, and the job file has no folder", quoted(r.Workdir)).Hint("write an absolute path")
-	}
-}
-
-// resourceFields are the fields of resources, in the order of the documentation.
-var resourceFields = []string{"cpu", "memory", "gpus", "gpu_share", "gpu_memory", "gpu_model"}
-
-func (d *decoder) resources(n *node, field string, r *pb.RoleSpec) {
-	if n.shape != mapping {
-		d.wrong(n, field, "a mapping such as {cpu: 2, memory: 4Gi, gpus: 1}")
-		return
-	}
-	res := &pb.Resources{}
-	var share int64
-	d.mapping(n, field+".", []rule{
-		{"cpu", d.amount(&res.CpuMilli, ParseCPU)},
-		{"memory", d.amount(&res.MemoryBytes, ParseBytes)},
-		{"gpus", d.integer(&res.Gpus)},
-		{"gpu_share", d.amount(&share, ParseShare)},
-		{"gpu_memory", d.amount(&res.GpuMemoryBytes, ParseBytes)},
-		{"gpu_model", d.text(&res.GpuModel)},
-	})
-	res.GpuShareMilli = int32(share)
-	if _, given := d.lines[field+".gpus"]; share > 0 && !given {
-		res.Gpus = 1
-	}
-	r.Resources = res
-}
-
-func (d *decoder) wrong(n *node, field, want string) *fault.Error {
-	return d.add(field, n.line, "must be %s, not %s", want, n.shape)
-}
-
-func (d *decoder) text(into *string) func(*node, string) {
-	return func(n *node, field string) {
-		switch n.shape {
-		case text:
-			*into = n.text
-		case number, boolean:
-			d.wrong(n, field, "text").Hint("put it in quotes: %q", n.text)
-		default:
-			d.wrong(n, field, "text")
-		}
-	}
-}
-
-// scalar takes text, a number or a truth value as it is written.
-func (d *decoder) scalar(into *string) func(*node, string) {
-	return func(n *node, field string) {
-		if n.shape != text && n.shape != number && n.shape != boolean {
-			d.wrong(n, field, "text")
-			return
-		}
-		*into = n.text
-	}
-}
-
-func (d *decoder) integer(into *int32) func(*node, string) {
-	return func(n *node, field string) {
-		if n.shape != number {
-			e := d.wrong(n, field, "a whole number")
-			if _, err := strconv.Atoi(n.text); err == nil && n.shape == text {
-				e.Hint("remove the quotes")
-			}
-			return
-		}
-		v, err := strconv.ParseInt(n.text, 10, 32)
-		if err != nil {
-			d.add(field, n.line, "%s is not a whole number in range", n.text).Hint("write plain digits, such as 4")
-			return
-		}
-		*into = int32(v)
-	}
-}
-
-// amount reads a number with a unit; a number without one is given to parse as written.
-func (d *decoder) amount(into *int64, parse func(string) (int64, error)) func(*node, string) {
-	return func(n *node, field string) {
-		if n.shape != text && n.shape != number {
-			d.wrong(n, field, "a number, with its unit where it has one")
-			return
-		}
-		v, err := parse(n.text)
-		if err != nil {
-			d.at(n, field, err)
-			return
-		}
-		*into = v
-	}
-}
-
-// list reads a list of scalars, each as it is written.
-func (d *decoder) list(into *[]string) func(*node, string) {
-	return func(n *node, field string) {
-		if n.shape != list {
-			d.wrong(n, field, "a list, such as [a, b]")
-			return
-		}
-		values := make([]string, len(n.items))
-		for i, item := range n.items {
-			at := fmt.Sprintf("%s[%d]", field, i)
-			d.lines[at] = item.line
-			d.scalar(&values[i])(item, at)
-		}
-		*into = values
-	}
-}
-
-// texts reads a mapping of scalars, each as it is written.
-func (d *decoder) texts(into *map[string]string) func(*node, string) {
-	return func(n *node, field string) {
-		if n.shape != mapping {
-			d.wrong(n, field, "a mapping, such as {NAME: value}")
-			return
-		}
-		values := make(map[string]string, len(n.fields))
-		for _, e := range n.fields {
-			at := field + "." + e.key
-			d.lines[at] = e.line
-			if e.value.shape == nothing {
-				d.add(at, e.line, "the value is missing").Hint(`write "" for the empty one`)
-				continue
-			}
-			var v string
-			d.scalar(&v)(e.value, at)
-			values[e.key] = v
-		}
-		*into = values
 	}
 }
 

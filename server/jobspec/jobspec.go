@@ -18,14 +18,30 @@
 //
 //	name: train
 //	kind: batch                 # the default, and the only kind of this version
-//	queue: default
-//	priority: 50                # 0 to 100, higher first
+//	queue: vision/detection     # left out: default
+//	priority: normal            # 0 to 100, higher first, or low (25), normal (50), high (75), urgent (90)
 //	retries: 3                  # how often a gang whose task failed is started again; default 0
 //	lost_after: 60s             # silence of a node after which its tasks are replaced
 //	labels: {team: nlp}
+//	after: [prepare, {job: check, on: any}]   # waits for them: on ok (default), any or failed
+//	array: {count: 100, parallel: 10}         # copies; a number alone is the count
+//	cron: {schedule: "0 3 * * *", time_zone: Europe/Berlin, overlap: skip}   # or the schedule alone
+//	time_limit: 2h              # an attempt that runs longer is stopped, and the job fails
+//	expected: 40m               # an estimate for the scheduler; never stops anything
+//	deadline: 2026-12-01T08:00Z
+//	preemptible: true           # false: never stopped for another job; then it may not borrow
+//	min_run: 10m                # not stopped for another job before it has run so long
+//	checkpoint: {every: 10m, restart: 30s}    # what a stop loses at most, and what a start costs
+//	repair: 2m                  # how long surviving slots are kept when a node is lost; none: not
+//	reservation: friday         # run in this advance reservation
+//	where: gpu_model in (A100-40GB, H100-80GB) and not rack = r7   # see ParseWhere
+//	within: rack                # all tasks in one node, rack, zone or other label; prefer_within: a wish
+//	spread: rack                # the tasks of a role evenly over these; spread_skew: 2
+//	near: [cache]               # on nodes of running jobs so named
+//	apart: [noisy]              # never on a node of one
 //	roles:
 //	  - name: worker
-//	    count: 4
+//	    count: 4                # or 2..8: elastic, as many as there is room for
 //	    command: [python, train.py]
 //	    env: {EPOCHS: 10}
 //	    workdir: .              # relative to the job file's folder; left out: a private folder
@@ -33,10 +49,12 @@
 //	    resources:
 //	      cpu: 500m             # cores: 2, 0.5 or thousandths such as 500m; left out: nothing is reserved
 //	      memory: 4Gi           # K M G T are powers of 1000, Ki Mi Gi Ti of 1024
-//	      gpus: 1
+//	      gpus: 1               # of each task; 2..8 alone is short for 2..8 tasks of one GPU each
 //	      gpu_share: 0.25       # a share of one device instead of a whole one
 //	      gpu_memory: 20Gi
-//	      gpu_model: H100-80GB
+//	      gpu_model: H100-80GB  # or several: A100-80GB|H100-80GB, or a list
+//	      mig: 1g.10gb          # MIG slices of this profile instead of whole GPUs
+//	      numa: true            # all devices of a task on one NUMA node
 //	    stop_signal: TERM
 //	    grace: 10s              # between the stop signal and SIGKILL
 //	    ports: [http]           # becomes LLMOS_PORT_HTTP
@@ -68,6 +86,12 @@ const (
 	PathBytesMax          = 4096
 	PriorityMax           = 100
 	PriorityDefault       = 50
+	AfterMax              = 64     // jobs that a job waits for
+	ArrayCountMax         = 10_000 // copies of an array
+	NeighboursMax         = 16     // names in near, and in apart
+	ModelsMax             = 16     // device models that a task may run on
+	DurationMSMin         = 1000   // of a time limit and the like
+	DurationMSMax         = 366 * 24 * 3600 * 1000
 	RetriesMax            = 1000
 	GPUsMax               = 1024        // of a task
 	CPUMilliMax           = 100_000_000 // of a task: 100,000 cores

@@ -11,13 +11,19 @@ var meant = []struct{ word, field, hint string }{
 	{"type", "kind", ""}, {"groups", "roles", ""}, {"tags", "labels", ""}, {"annotations", "labels", ""},
 	{"cpus", "cpu", ""}, {"cores", "cpu", ""}, {"mem", "memory", ""}, {"ram", "memory", ""},
 	{"gpu", "gpus", ""}, {"accelerators", "gpus", ""}, {"gpu_type", "gpu_model", ""}, {"vram", "gpu_memory", ""},
-	{"kill_signal", "stop_signal", ""}, {"kill_timeout", "grace", ""}, {"grace_period", "grace", ""}, {"timeout", "", "this version has no time limit"},
+	{"kill_signal", "stop_signal", ""}, {"kill_timeout", "grace", ""}, {"grace_period", "grace", ""},
+	{"timeout", "time_limit", ""}, {"walltime", "time_limit", ""}, {"max_run_time", "time_limit", ""}, {"time", "time_limit", ""},
+	{"depends_on", "after", ""}, {"dependencies", "after", ""}, {"needs", "after", ""}, {"requires", "after", ""},
+	{"schedule", "cron", ""}, {"crontab", "cron", ""}, {"replicas_min", "count", "write count: 2..8"},
+	{"node_selector", "where", ""}, {"constraints", "where", ""}, {"constraint", "where", ""}, {"selector", "where", ""},
+	{"affinity", "near", ""}, {"anti_affinity", "apart", ""}, {"topology", "within", ""},
+	{"partition", "queue", ""}, {"project", "queue", ""}, {"account", "queue", ""}, {"nice", "priority", ""},
+	{"sweep", "array", ""}, {"eta", "expected", ""}, {"estimate", "expected", ""}, {"due", "deadline", ""},
+	{"mig_profile", "mig", ""}, {"no_preempt", "preemptible", ""}, {"migrate", "preemptible", ""},
 	{"args", "", "write the arguments in command"},
 	{"image", "", "this version runs programs of the node, not container images"},
 	{"container", "", "this version runs programs of the node, not container images"},
 	{"volumes", "", "this version mounts nothing; use paths of the node"},
-	{"schedule", "", "this version starts a job when it is submitted"},
-	{"depends_on", "", "this version starts a job when it is submitted"},
 }
 
 // suggest finds the field of known that an unknown word most likely stands for, directly or

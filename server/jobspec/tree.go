@@ -54,6 +54,7 @@ func (d *decoder) tree(src []byte) *node {
 			Hint("put large values in a file of their own and pass its path")
 		return nil
 	}
+	d.source = strings.Split(string(src), "\n")
 	file := d.yaml(string(src))
 	if file == nil {
 		return nil

@@ -52,6 +52,8 @@ func (c *checker) job(s *pb.JobSpec) {
 		c.duration("lost_after", s.LostAfterMs, LostAfterMSMin, LostAfterMSMax)
 	}
 	c.labels(s.Labels)
+	c.schedule(s)
+	c.placement(s.Placement)
 	c.roles(s.Roles)
 	if size := proto.Size(s); size > SpecBytesMax {
 		c.add("", "the job is %d bytes long, at most %d", size, SpecBytesMax).
@@ -118,6 +120,7 @@ func (c *checker) roles(roles []*pb.RoleSpec) {
 			c.add(path+".count", "the role has %d tasks, at least 1", r.Count)
 		} else {
 			tasks += int64(r.Count)
+			c.span(path, r)
 		}
 		c.role(path, r)
 	}
@@ -226,17 +229,7 @@ func (c *checker) resources(path string, r *pb.Resources) {
 	if r.GpuMemoryBytes != 0 {
 		c.bytes(path+".gpu_memory", r.GpuMemoryBytes, MemoryBytesMin, MemoryBytesMax)
 	}
-	if r.GpuModel != "" {
-		c.text(path+".gpu_model", r.GpuModel, NameBytesMax*2)
-	}
-	switch {
-	case r.GpuShareMilli > 0 && r.Gpus != 1:
-		c.add(path+".gpu_share", "a share is of one device, and the task asks for %d", r.Gpus).Hint("set gpus to 1, or leave gpu_share out")
-	case r.Gpus == 0 && r.GpuMemoryBytes > 0:
-		c.add(path+".gpu_memory", "the task asks for device memory and for no device").Hint("set gpus, or gpu_share for a part of one")
-	case r.Gpus == 0 && r.GpuModel != "":
-		c.add(path+".gpu_model", "the task asks for a device model and for no device").Hint("set gpus, or gpu_share for a part of one")
-	}
+	c.devices(path, r)
 }
 
 func (c *checker) between(field string, value, low, high int64) {
