@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"llmos/agent/exec"
 	"llmos/agent/reconcile"
 	pb "llmos/proto/llmos/v1"
@@ -44,6 +46,7 @@ type supervisor struct {
 	unproven int           // tasks whose fate an earlier run of the agent left open
 	proven   chan struct{} // closed when there are none
 	listed   atomic.Pointer[[]*pb.TaskReport]
+	sampled  atomic.Pointer[[]sampleTarget]
 	seen     atomic.Uint64 // index of the newest desired set
 }
 
@@ -91,6 +94,8 @@ func (v *supervisor) run(ctx context.Context) {
 		v.work.Go(func() { v.runner.evict(ctx, id) })
 	}
 	v.settled(0)
+	look := sampler{usage: v.runner.driver.Usage, targets: v.targets, post: v.post, seen: map[string]*sampleState{}}
+	v.work.Go(func() { look.run(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -157,9 +162,24 @@ func (v *supervisor) take(n any) {
 		}
 	case taskStatus:
 		v.status(n)
+	case taskSampled:
+		if t := v.tasks[n.id]; t != nil && t.phase != reconcile.Ended {
+			v.tell(t, func(p *pb.Progress) { p.Sample = n.sample })
+		}
 	case taskEnded:
 		v.ended(n.id, n.exit)
 	}
+}
+
+// tell changes what the servers are told of a task's progress and demand.
+func (v *supervisor) tell(t *task, change func(*pb.Progress)) {
+	p := &pb.Progress{TaskId: t.id(), Rank: t.assignment.GetTask().GetRank()}
+	if t.said != nil {
+		p = proto.CloneOf(t.said)
+	}
+	change(p)
+	t.said = p
+	v.outbox.putProgress(p)
 }
 
 // want takes a desired set: the whole, or what has changed.
@@ -196,13 +216,17 @@ func (v *supervisor) status(n taskStatus) {
 		return
 	}
 	s := n.status
+	if s.Identity != nil {
+		t.cgroup = s.Identity.Cgroup
+	}
 	if s.Identity != nil && t.startedMS == 0 {
 		t.startedMS = s.Identity.StartedMS
 		v.change(t, max(t.phase, reconcile.Running))
 	}
 	if p := s.Progress; p != nil {
-		v.outbox.putProgress(&pb.Progress{TaskId: n.id, Rank: t.assignment.GetTask().GetRank(), Step: p.Step, Steps: p.Steps,
-			Values: p.Values, TimeMs: p.TimeMS})
+		v.tell(t, func(said *pb.Progress) {
+			said.Step, said.Steps, said.Values, said.TimeMs = p.Step, p.Steps, p.Values, p.TimeMS
+		})
 	}
 	if s.Exit != nil {
 		v.ended(n.id, *s.Exit)
@@ -337,10 +361,24 @@ func (v *supervisor) cleaned(ids []string) {
 // it as running: what is absent is taken as proof that it does not.
 func (v *supervisor) publish() {
 	list := make([]*pb.TaskReport, 0, len(v.tasks))
+	var running []sampleTarget
 	for _, id := range sortedIDs(v.tasks) {
-		list = append(list, v.tasks[id].report())
+		t := v.tasks[id]
+		list = append(list, t.report())
+		if t.phase == reconcile.Running && t.cgroup != "" {
+			running = append(running, sampleTarget{id: id, cgroup: t.cgroup, dir: v.runner.site.dir(id)})
+		}
 	}
 	v.listed.Store(&list)
+	v.sampled.Store(&running)
+}
+
+// targets gives the running tasks that can be measured.
+func (v *supervisor) targets() []sampleTarget {
+	if l := v.sampled.Load(); l != nil {
+		return *l
+	}
+	return nil
 }
 
 // list gives every task the node knows, by ID; the caller does not change it.

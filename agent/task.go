@@ -27,6 +27,8 @@ type task struct {
 	startedMS  int64
 	exit       *exec.Exit
 	handle     *exec.Handle
+	cgroup     string       // empty: none, or not known yet
+	said       *pb.Progress // what the servers are told of its progress and demand; nil: nothing yet
 }
 
 func (t *task) id() string { return t.assignment.GetTask().GetId() }
