@@ -18,6 +18,7 @@ type decoder struct {
 	bad    []string       // paths that have a fault, so that Validate need not complain again
 	short  bool           // the role's fields are at the top level
 	source []string       // the file's lines, to find columns
+	inner  []string       // fields that are easily written one level too high
 	spans  []span         // spans of devices, which become the counts of their roles
 }
 
@@ -51,6 +52,7 @@ func (d *decoder) result() error {
 
 func (d *decoder) job(root *node) *pb.JobSpec {
 	spec := &pb.JobSpec{Kind: pb.JobKind_JOB_KIND_BATCH, Priority: PriorityDefault}
+	d.inner = resourceFields
 	if root.shape != mapping {
 		d.add("", root.line, "a job file is a mapping of fields, not %s", root.shape).Hint("a first job: `command: echo hello`")
 		d.bad = append(d.bad, "name", "roles")
@@ -109,7 +111,7 @@ func (d *decoder) unknown(e entry, prefix string, rules []rule) {
 		known[i] = r.name
 	}
 	field, hint := suggest(e.key, known)
-	within, _ := suggest(e.key, resourceFields)
+	within, _ := suggest(e.key, d.inner)
 	switch {
 	case hint != "":
 		d.add(prefix+e.key, e.line, "unknown field `%s`", e.key).Hint("%s", hint)

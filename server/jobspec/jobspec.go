@@ -118,6 +118,10 @@ const (
 // type Faults and holds all faults. A spec that is returned passes Validate.
 func Parse(name string, src []byte) (*pb.JobSpec, error) {
 	d := &decoder{file: name, lines: map[string]int{}}
+	return d.parse(src)
+}
+
+func (d *decoder) parse(src []byte) (*pb.JobSpec, error) {
 	root := d.tree(src)
 	if root == nil {
 		return nil, d.result()

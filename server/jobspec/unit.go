@@ -168,3 +168,8 @@ func FormatDuration(ms int64) string {
 	}
 	return s
 }
+
+// formatThousandths writes thousandths without needless zeros: 1500 is 1.5.
+func formatThousandths(milli int64) string {
+	return strconv.FormatFloat(float64(milli)/1000, 'f', -1, 64)
+}
