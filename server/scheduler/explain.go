@@ -20,7 +20,7 @@ func (p *Plan) Explain(jobID string) (reason Reason, ok bool) {
 	reason = p.explain(job)
 	if h := p.holdOf(jobID); h != nil {
 		reason.Details = append(reason.Details,
-			"it has waited long: its share of "+listed(namesOf(p.room, h), holdersShown)+" is kept free for it")
+			"it has waited long: its share of "+listed(namesOf(p.after(), h), holdersShown)+" is kept free for it")
 	}
 	ahead := 0
 	for j := range i {
@@ -55,7 +55,7 @@ func namesOf(r *room, h *hold) []string {
 func (n *Node) called() string { return cmp.Or(n.Name, n.ID) }
 
 func (p *Plan) explain(job *Job) Reason {
-	r := p.room
+	r := p.after()
 	if len(r.spec) == 0 {
 		return noNodes()
 	}
@@ -78,7 +78,7 @@ func (p *Plan) fitsButWaits(job *Job) Reason {
 	if len(p.holds) > 0 && p.holds[0].job.ID != job.ID {
 		h := p.holds[0]
 		return Reason{Cause: CauseBehind,
-			Text:   fmt.Sprintf("is behind %s, which has waited long and has its part of %s kept free", h.job.ID, listed(namesOf(p.room, &h), holdersShown)),
+			Text:   fmt.Sprintf("is behind %s, which has waited long and has its part of %s kept free", h.job.ID, listed(namesOf(p.after(), &h), holdersShown)),
 			Remedy: "it starts after that job, or beside it when other nodes have room; a higher priority would put it first"}
 	}
 	if p.Truncated {
@@ -137,7 +137,7 @@ func silentVerb(n int) string {
 
 // short explains a role that does not find room now though it would on empty nodes.
 func (p *Plan) short(job *Job, role *Role, g *group) Reason {
-	r, s := p.room, &g.shape
+	r, s := p.after(), &g.shape
 	if s.gpus > 0 {
 		if reason := p.shortOfDevices(role, g); reason.Cause != CauseNone {
 			return reason
@@ -211,7 +211,7 @@ func (r *room) nodeOf(device int) int {
 }
 
 func (p *Plan) shortOfDevices(role *Role, g *group) Reason {
-	r, s := p.room, &g.shape
+	r, s := p.after(), &g.shape
 	if s.share != 0 {
 		return p.shortOfShares(role, g)
 	}
@@ -248,7 +248,7 @@ func freeGPUs(n int64, model string) string {
 }
 
 func (p *Plan) shortOfShares(role *Role, g *group) Reason {
-	r, s := p.room, &g.shape
+	r, s := p.after(), &g.shape
 	fits := r.admitted(s, byDevices)
 	if fits >= int64(g.count) {
 		return Reason{}
@@ -268,7 +268,7 @@ func (p *Plan) shortOfShares(role *Role, g *group) Reason {
 // shortOf explains a task without GPUs.
 func (p *Plan) shortOf(predicate int, g *group) Reason {
 	q, s := quantities[predicate], &g.shape
-	most, total := p.room.extent(q)
+	most, total := p.after().extent(q)
 	need := int64(g.count) * q.ask(s)
 	if total < need {
 		return Reason{Cause: CauseCapacity, Text: fmt.Sprintf("needs %s; %s are free%s", q.words(need), q.words(total), p.heldBy(s, q.held)),
@@ -281,16 +281,16 @@ func (p *Plan) shortOf(predicate int, g *group) Reason {
 // heldBy names the jobs that hold most of what the shape waits for, this plan's included.
 func (p *Plan) heldBy(s *shape, amount func(*Holding) int64) string {
 	var all []Holding
-	for node := range p.room.nodes {
-		if !p.room.nodes[node].usable || (s.gpus > 0 && !slices.ContainsFunc(p.room.devicesOf(node), func(d device) bool { return d.suits(s) })) {
+	for node := range p.after().nodes {
+		if !p.after().nodes[node].usable || (s.gpus > 0 && !slices.ContainsFunc(p.after().devicesOf(node), func(d device) bool { return d.suits(s) })) {
 			continue
 		}
-		all = append(all, p.room.spec[node].Holdings...)
+		all = append(all, p.after().spec[node].Holdings...)
 	}
 	for i := range p.jobs {
 		if p.placed[i] {
 			h := Holding{JobID: p.jobs[i].ID}
-			for _, g := range p.room.groups(&p.jobs[i]) {
+			for _, g := range p.after().groups(&p.jobs[i]) {
 				h.CPU += int64(g.count) * g.shape.cpu
 				h.Share += int64(g.count) * g.shape.deviceShare()
 			}

@@ -4,28 +4,45 @@ package scheduler
 // more, of tasks that ask next to nothing, counts for this many.
 const fitMax = 1 << 20
 
-// anyModel stands for no particular model.
-const anyModel = int16(-1)
+const (
+	anyModel      = int16(-1) // no particular model
+	noModel       = int16(-2) // a model that no device of the snapshot has
+	severalModels = int16(-3) // more than one, but not any: shape.kinds says which
+)
 
-// noModel is a model that no device of the snapshot has.
-const noModel = int16(-2)
-
-// shape is a request with its model interned: what two tasks must have in common to share
+// shape is a request with its models interned: what two tasks must have in common to share
 // an index.
 type shape struct {
 	cpu, memory, gpuMemory int64
+	kinds                  kindSet // of device that suit
 	gpus, share, ports     int32
 	model                  int16
+	numa                   bool // all devices on one NUMA node
+}
+
+// kindSet is a set of places in room.kinds.
+type kindSet [kindsMax / 64]uint64
+
+func (k *kindSet) set(kind int16)      { k[kind>>6] |= 1 << (kind & 63) }
+func (k *kindSet) has(kind int16) bool { return kind >= 0 && k[kind>>6]&(1<<(kind&63)) != 0 }
+
+func (k *kindSet) within(other *kindSet) bool {
+	for i := range k {
+		if k[i]&^other[i] != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // needs says whether s asks at least what t asks, in everything, so that where t does not
 // fit s does not either.
-func (s shape) needs(t shape) bool {
+func (s *shape) needs(t *shape) bool {
 	if s.gpus != 0 && t.gpus != 0 && (s.share == 0) != (t.share == 0) {
 		return false
 	}
 	return s.cpu >= t.cpu && s.memory >= t.memory && s.gpuMemory >= t.gpuMemory && s.gpus >= t.gpus &&
-		s.share >= t.share && s.ports >= t.ports && (t.model == anyModel || s.model == t.model)
+		s.share >= t.share && s.ports >= t.ports && (s.numa || !t.numa) && (t.gpus == 0 || s.kinds.within(&t.kinds))
 }
 
 // A predicate says how many tasks of a shape a node admits as far as one resource goes.
@@ -77,7 +94,7 @@ func admitsCPU(r *room, node int, s *shape) int32 { return times(r.nodes[node].c
 func admitsMemory(r *room, node int, s *shape) int32 { return times(r.nodes[node].memory, s.memory) }
 
 func admitsPorts(r *room, node int, s *shape) int32 {
-	return times(int64(r.nodes[node].ports), int64(s.ports))
+	return times(int64(min(r.nodes[node].ports, portsClass)), int64(s.ports))
 }
 
 func admitsDevices(r *room, node int, s *shape) int32 {
@@ -91,26 +108,20 @@ func admitsDevices(r *room, node int, s *shape) int32 {
 	if n.whole < s.gpus {
 		return 0
 	}
-	if n.uniform {
+	if n.uniform && !s.numa {
 		if d := &r.devices[n.first]; !d.suits(s) {
 			return 0
 		}
 		return min(fitMax, n.whole/s.gpus)
 	}
-	// A task's devices are of one model, so each model of the node counts by itself.
+	// A task's devices are of one kind, so each kind of the node counts by itself.
 	devices := r.devicesOf(node)
 	var total int32
 	for i := range devices {
-		if seenBefore(devices, i) {
-			continue
+		if devices[i].suits(s) && !seenBefore(devices, i) {
+			_, tasks := freeOfKind(devices, i, s)
+			total += tasks
 		}
-		var free int32
-		for j := i; j < len(devices); j++ {
-			if devices[j].sameKind(&devices[i]) && devices[j].suits(s) && devices[j].isWhole() {
-				free++
-			}
-		}
-		total += free / s.gpus
 	}
 	return min(fitMax, total)
 }
@@ -130,6 +141,12 @@ func seenBefore(devices []device, i int) bool {
 func admitsShares(r *room, node int, s *shape) int32 {
 	devices := r.devicesOf(node)
 	var total int32
+	if s.numa {
+		if sharesOn(devices, s, numaOfShares(devices, s)) >= s.gpus {
+			return 1
+		}
+		return 0
+	}
 	for i := range devices {
 		fits := devices[i].admitsShare(s)
 		if s.gpus > 1 {
@@ -141,11 +158,9 @@ func admitsShares(r *room, node int, s *shape) int32 {
 }
 
 // suits says whether the device is of a model and size that the shape accepts.
-func (d *device) suits(s *shape) bool {
-	return (s.model == anyModel || s.model == d.model) && d.memory >= s.gpuMemory
-}
+func (d *device) suits(s *shape) bool { return s.kinds.has(d.kind) }
 
-func (d *device) sameKind(e *device) bool { return d.model == e.model && d.memory == e.memory }
+func (d *device) sameKind(e *device) bool { return d.kind == e.kind }
 
 func (d *device) isWhole() bool { return d.shareFree == deviceWhole && d.memFree == d.memory }
 

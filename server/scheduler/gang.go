@@ -5,28 +5,18 @@ import (
 	"slices"
 )
 
-// pass is one run of Schedule.
-type pass struct {
-	policy Policy
-	jobs   []Job // in scheduling order
-	ratio  float64
-	now    *placer           // on what is free
-	empty  *placer           // on the capacity, for holds; made when first needed
-	ports  map[int32][]int32 // by node: given in this pass
-}
-
-func newPass(s Snapshot, policy Policy) *pass {
-	jobs := inOrder(s.Pending)
-	ratio := cpuPerDevice(jobs)
-	return &pass{policy: policy, jobs: jobs, ratio: ratio, ports: map[int32][]int32{},
-		now: newPlacer(newRoom(byID(s.Nodes), policy.Weights, ratio, viewFree))}
-}
-
 // placer puts gangs into one room. Room only shrinks during a pass, so what did not fit
 // once will not fit later, nor will anything that asks as much.
 type placer struct {
 	room        *room
-	byRank      bool // nodes in order of rank alone, instead of few nodes first
+	running     []Running                        // for near and apart
+	prefer      func(node int, s *shape) float64 // of nodes, lower first, before the score; nil: the score alone
+	limit       func(job *Job) nodeSet           // nodes that the job may use at all, nil: any; a nil func: no limit
+	counts      []int32                          // of the gang put last: tasks of each role; nil: as the roles say
+	placed      []standing                       // gangs placed in this pass
+	names       map[string]*[2]nodeSet           // by job name: where such jobs run, and where they stay
+	holders     map[string][]int32               // by artifact: the nodes that hold it; nil: not read yet
+	short       shortlist                        // reused
 	failed      []group
 	failedGangs map[gangKey]bool
 }
@@ -43,138 +33,179 @@ type group struct {
 	rendezvous bool // its first task needs one port more
 }
 
-// gangKey names a gang of several roles by what it asks.
-type gangKey [4]struct {
-	shape      shape
-	count      int
-	rendezvous bool
+// gangKey names a gang of several roles, or with conditions, by what it asks.
+type gangKey struct {
+	groups [4]struct {
+		shape      shape
+		count      int
+		rendezvous bool
+	}
+	conditions
 }
 
 // failedMax bounds the list of failed requests, which is searched for each job.
 const failedMax = 64
 
-// place gives a job's gang its nodes, devices and ports, or nothing.
-func (p *pass) place(job *Job) ([]TaskPlacement, bool) {
-	entries, ok := p.now.put(job)
+// put takes room for the whole gang and gives the place in the trail of each rank, or it
+// takes nothing. Of an elastic gang it takes as many tasks as fit; see counts.
+func (p *placer) put(job *Job) ([]int, bool) {
+	p.counts = nil
+	for i := range job.Roles {
+		if job.Roles[i].elastic() {
+			return p.putElastic(job)
+		}
+	}
+	return p.putCounts(job, nil)
+}
+
+// putCounts is put with so many tasks of each role; nil: as the roles say.
+func (p *placer) putCounts(job *Job, counts []int32) ([]int, bool) {
+	d, ok := p.demand(job)
 	if !ok {
 		return nil, false
 	}
-	return p.grant(job, entries), true
-}
-
-// put takes room for the whole gang and gives the place in the trail of each rank, or it
-// takes nothing.
-func (p *placer) put(job *Job) ([]int, bool) {
-	groups := p.room.groups(job)
-	if p.hopeless(groups) {
-		return nil, false
-	}
-	for _, model := range p.room.oneModel(groups) {
-		if entries, ok := p.putAll(withModel(groups, model), job.world()); ok {
+	groups := p.room.groupsOf(job, counts)
+	if len(d.avoid) > 0 {
+		kind := d
+		kind.nodes, kind.memorable = p.room.without(d.nodes, d.avoid), false
+		if entries, ok := p.putModels(&kind, groups); ok {
 			return entries, true
 		}
 	}
-	return p.putAll(groups, job.world())
+	return p.putModels(&d, groups)
 }
 
-func (r *room) groups(job *Job) []group {
+// putModels tries a gang that may choose on one model after the other, so that it runs on
+// one: ranks that wait for each other run at the speed of the slowest.
+func (p *placer) putModels(d *demand, groups []group) ([]int, bool) {
+	if p.hopeless(d, groups) {
+		return nil, false
+	}
+	for _, model := range p.room.oneModel(groups) {
+		if entries, ok := p.putAll(d, p.room.withModel(groups, model)); ok {
+			return entries, true
+		}
+	}
+	return p.putAll(d, groups)
+}
+
+func (r *room) groups(job *Job) []group { return r.groupsOf(job, nil) }
+
+func (r *room) groupsOf(job *Job, counts []int32) []group {
 	groups := make([]group, 0, len(job.Roles))
 	rank := 0
 	for i := range job.Roles {
 		role := &job.Roles[i]
-		groups = append(groups, group{shape: r.shapeOf(&role.Task), count: int(role.Count), firstRank: rank,
+		count := int(role.Count)
+		if counts != nil {
+			count = int(counts[i])
+		}
+		groups = append(groups, group{shape: r.shapeOf(&role.Task), count: count, firstRank: rank,
 			rendezvous: job.Rendezvous && rank == 0})
-		rank += int(role.Count)
+		rank += count
 	}
 	return groups
 }
 
-// oneModel gives the models to try, smallest memory first, so that a gang that accepts any
-// runs on one: ranks that wait for each other run at the speed of the slowest. Empty when
-// there is nothing to choose.
+// oneModel gives the models to try, smallest memory first. Empty when there is nothing to
+// choose.
 func (r *room) oneModel(groups []group) []int16 {
 	tasks := 0
-	for _, g := range groups {
-		if g.shape.gpus > 0 && g.shape.model == anyModel {
-			tasks += g.count
-		}
-	}
-	if tasks < 2 || len(r.models) < 2 {
-		return nil
-	}
 	var models []int16
-	for _, k := range r.kinds {
-		if !slices.Contains(models, k.model) {
-			models = append(models, k.model)
+	for i := range groups {
+		if s := &groups[i].shape; s.gpus > 0 && s.model < 0 {
+			tasks += groups[i].count
+			for _, m := range r.modelsOf(s) {
+				if !slices.Contains(models, m) {
+					models = append(models, m)
+				}
+			}
 		}
+	}
+	if tasks < 2 || len(models) < 2 {
+		return nil
 	}
 	return models
 }
 
-func withModel(groups []group, model int16) []group {
+func (r *room) withModel(groups []group, model int16) []group {
 	groups = slices.Clone(groups)
 	for i := range groups {
-		if s := &groups[i].shape; s.gpus > 0 && s.model == anyModel {
-			s.model = model
+		if s := &groups[i].shape; s.gpus > 0 && s.model < 0 {
+			*s = r.ofModel(*s, model)
 		}
 	}
 	return groups
 }
 
 // hopeless says whether some role has failed before, or one that asks less has.
-func (p *placer) hopeless(groups []group) bool {
-	for _, g := range groups {
-		for _, f := range p.failed {
-			if g.count >= f.count && g.shape.needs(f.shape) {
+func (p *placer) hopeless(d *demand, groups []group) bool {
+	for i := range groups {
+		g := &groups[i]
+		for j := range p.failed {
+			if f := &p.failed[j]; g.count >= f.count && g.shape.needs(&f.shape) {
 				return true
 			}
 		}
 	}
-	key, known := keyOf(groups)
+	if len(p.failedGangs) == 0 {
+		return false
+	}
+	key, known := keyOf(d, groups)
 	return known && p.failedGangs[key]
 }
 
-func keyOf(groups []group) (key gangKey, fits bool) {
-	if len(groups) > len(key) {
+func keyOf(d *demand, groups []group) (key gangKey, fits bool) {
+	if len(groups) > len(key.groups) || !d.memorable {
 		return key, false
 	}
-	for i, g := range groups {
-		key[i].shape, key[i].count, key[i].rendezvous = g.shape, g.count, g.rendezvous
+	key.conditions = d.conditions
+	for i := range groups {
+		g := &groups[i]
+		key.groups[i].shape, key.groups[i].count, key.groups[i].rendezvous = g.shape, g.count, g.rendezvous
 	}
 	return key, true
 }
 
-func (p *placer) putAll(groups []group, world int) ([]int, bool) {
-	if p.hopeless(groups) {
+func (p *placer) putAll(d *demand, groups []group) ([]int, bool) {
+	if p.hopeless(d, groups) {
 		return nil, false
 	}
-	for _, g := range groups {
-		if p.room.index(g.shape).total < int64(g.count) {
+	world := 0
+	for i := range groups {
+		g := &groups[i]
+		if g.count == 1 && d.plain {
+			world++
+			continue // choosing a node finds out as well
+		}
+		if p.room.index(&g.shape).total(p.room, int64(g.count)) < int64(g.count) {
 			if len(p.failed) < failedMax {
-				p.failed = append(p.failed, g)
+				p.failed = append(p.failed, *g)
 			}
 			return nil, false
 		}
+		world += g.count
 	}
 	mark := len(p.room.trail)
-	entries := make([]int, world)
-	var used []int
-	for _, g := range hardestFirst(groups) {
-		ok := false
-		if used, ok = p.putGroup(g, entries, used); !ok {
-			p.room.rollback(mark)
-			if key, known := keyOf(groups); known {
-				p.failedGangs[key] = true
-			}
-			return nil, false
-		}
+	gang := &gang{placer: p, demand: d, groups: hardestFirst(groups), entries: make([]int, world)}
+	if gang.put() {
+		return gang.entries, true
 	}
-	return entries, true
+	p.room.rollback(mark)
+	if len(groups) == 1 && groups[0].count == 1 && d.plain && !groups[0].rendezvous && len(p.failed) < failedMax {
+		p.failed = append(p.failed, groups[0])
+	} else if key, known := keyOf(d, groups); known {
+		p.failedGangs[key] = true
+	}
+	return nil, false
 }
 
 // hardestFirst gives the groups by what they ask of one node, most first: what is hard to
 // place should find the nodes untouched.
 func hardestFirst(groups []group) []group {
+	if len(groups) < 2 {
+		return groups
+	}
 	groups = slices.Clone(groups)
 	slices.SortStableFunc(groups, func(a, b group) int {
 		return cmp.Or(
@@ -185,60 +216,77 @@ func hardestFirst(groups []group) []group {
 	return groups
 }
 
-// putGroup places one role's tasks, rank after rank, node after node. used are the nodes
-// that the gang is on already.
-func (p *placer) putGroup(g group, entries []int, used []int) ([]int, bool) {
-	var excluded map[int]bool
-	for done := 0; done < g.count; {
-		x := p.room.index(g.shape)
-		node := p.choose(x, &g, g.count-done, used, excluded)
-		if node < 0 {
-			return used, false
-		}
-		more := int32(0)
-		if g.rendezvous && done == 0 {
+// gang is one gang while it is placed.
+type gang struct {
+	*placer
+	demand  *demand
+	groups  []group
+	entries []int   // by rank: the place in the trail
+	used    []int32 // nodes that it is on
+}
+
+// fill places tasks from to from+n of a group on nodes of the set, rank after rank, node
+// after node, on as few nodes as can be.
+func (g *gang) fill(of *group, from, n int, nodes nodeSet) bool {
+	r := g.room
+	local := nodes != nil || g.prefer != nil || g.demand.addend != nil
+	opened := false
+	for done := 0; done < n; {
+		shape, more := of.shape, int32(0)
+		if of.rendezvous && from+done == 0 {
 			more = 1
+			shape.ports++
 		}
-		here := p.room.fitWith(node, &g.shape, min(int(x.fits[node]), g.count-done), more)
-		if here == 0 { // only the rendezvous port is missing
-			if excluded == nil {
-				excluded = map[int]bool{}
+		x := r.index(&shape)
+		node := g.stay(x, nodes)
+		switch {
+		case node >= 0:
+		case !local:
+			node = x.fewest(r, n-done)
+		case n == 1:
+			node = g.best(x, nodes)
+		default:
+			if !opened || more > 0 {
+				g.short.open(g, x, nodes)
+				opened = more == 0
 			}
-			excluded[node] = true
-			continue
+			node = g.short.fewest(g, n-done)
 		}
-		if done == 0 {
-			excluded = nil
+		if node < 0 {
+			return false
+		}
+		here := r.fitWith(node, &of.shape, min(int(r.fit(node, &of.shape)), n-done), more)
+		if here == 0 {
+			return false // cannot be: the index said that it fits
 		}
 		for range here {
-			entries[g.firstRank+done] = p.room.take(node, &g.shape, more)
+			g.entries[of.firstRank+from+done] = r.take(node, &of.shape, more)
 			more = 0
 			done++
 		}
-		if !slices.Contains(used, node) {
-			used = append(used, node)
+		if !slices.Contains(g.used, int32(node)) {
+			g.used = append(g.used, int32(node))
+		}
+		if opened {
+			g.short.add(g, r.index(&of.shape), node)
 		}
 	}
-	return used, true
+	return true
 }
 
-// choose picks the next node for a group of which left tasks remain.
-func (p *placer) choose(x *index, g *group, left int, used []int, excluded map[int]bool) int {
-	if p.byRank {
-		return x.bestFrom(p.room, 1, excluded)
-	}
-	best := -1
-	if g.shape.gpus > 0 {
-		for _, node := range used { // stay on the gang's nodes
-			if x.fits[node] > 0 && !excluded[node] && (best < 0 || x.fits[node] > x.fits[best]) {
-				best = node
-			}
-		}
-	}
-	if best >= 0 {
+// stay picks the node with most room of those that the gang is on already, -1 for none. It
+// matters to tasks with devices, which talk to each other.
+func (g *gang) stay(x *index, nodes nodeSet) int {
+	best, most := -1, int32(0)
+	if x.shape.gpus == 0 {
 		return best
 	}
-	return x.fewest(p.room, left, excluded)
+	for _, node := range g.used {
+		if fit := x.fitOn(g.room, int(node)); fit > most && nodes.has(g.room, int(node)) {
+			best, most = int(node), fit
+		}
+	}
+	return best
 }
 
 // fitWith lowers the number of tasks for a node until the additional ports fit beside them.
@@ -247,63 +295,4 @@ func (r *room) fitWith(node int, s *shape, tasks int, more int32) int {
 		tasks--
 	}
 	return tasks
-}
-
-// grant turns the places in the trail into the placements of the ranks.
-func (p *pass) grant(job *Job, entries []int) []TaskPlacement {
-	r := p.now.room
-	tasks := make([]TaskPlacement, len(entries))
-	for rank, at := range entries {
-		entry := &r.trail[at]
-		spec := &r.spec[entry.node]
-		tasks[rank].NodeID = spec.ID
-		first := r.nodes[entry.node].first
-		if entry.last > entry.first {
-			tasks[rank].Devices = make([]Grant, 0, entry.last-entry.first)
-		}
-		for _, g := range r.granted[entry.first:entry.last] {
-			tasks[rank].Devices = append(tasks[rank].Devices,
-				Grant{DeviceID: spec.Devices[g.device-first].ID, Share: g.share, Memory: g.memory})
-		}
-		if entry.ports > 0 {
-			tasks[rank].Ports = p.choosePorts(job, entry)
-		}
-	}
-	return tasks
-}
-
-// choosePorts gives free ports of the node. The search starts at a place that depends on
-// the job, its attempt and the node: agents that share a host, and attempts that follow
-// each other, should seldom meet on one port.
-func (p *pass) choosePorts(job *Job, entry *taken) []int32 {
-	spec := &p.now.room.spec[entry.node]
-	size := uint64(spec.PortMax-spec.PortMin) + 1
-	start := portHash(job.ID, spec.ID, job.Attempt) % size
-	ports := make([]int32, 0, entry.ports)
-	for i := uint64(0); i < size && len(ports) < int(entry.ports); i++ {
-		port := spec.PortMin + int32((start+i)%size)
-		if _, held := slices.BinarySearch(spec.Ports, port); held || slices.Contains(p.ports[entry.node], port) {
-			continue
-		}
-		ports = append(ports, port)
-		p.ports[entry.node] = append(p.ports[entry.node], port)
-	}
-	return ports
-}
-
-// portHash is FNV-1a over both names and the attempt.
-func portHash(job, node string, attempt uint64) uint64 {
-	h := uint64(14695981039346656037)
-	add := func(b byte) { h = (h ^ uint64(b)) * 1099511628211 }
-	for i := range len(job) {
-		add(job[i])
-	}
-	add(0)
-	for i := range len(node) {
-		add(node[i])
-	}
-	for i := range 8 {
-		add(byte(attempt >> (8 * i)))
-	}
-	return h
 }

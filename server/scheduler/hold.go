@@ -30,9 +30,8 @@ type held struct {
 func (p *pass) hold(job *Job) (hold, bool) {
 	if p.empty == nil {
 		r := newRoom(p.now.room.spec, p.policy.Weights, p.ratio, viewEmpty)
-		r.rank = p.now.room.busy
 		p.empty = newPlacer(r)
-		p.empty.byRank = true
+		p.empty.prefer = p.now.room.busy
 	}
 	entries, ok := p.empty.put(job)
 	if !ok {

@@ -1,133 +1,192 @@
 package scheduler
 
-// index ranks the nodes for one shape: by how many tasks each admits, and within that by
-// score. It is built once a pass and catches up with the nodes that changed since it was
-// last asked, so that placing many equal tasks costs one look at a node for each that
-// changed instead of a look at every node for each task.
+// index ranks the classes of nodes for one shape: by how many tasks a node of them admits,
+// and within that by score. Building it costs one look at each class; afterwards it hears of
+// classes that got nodes (room.classes.woken), so that a node that changes costs every index
+// nothing unless its new state is one that no node was in.
 type index struct {
 	shape   shape
-	fits    []int32              // by node
-	scored  []uint32             // by node: its version when it was last scored
-	total   int64                // sum of fits
-	caught  int                  // length of room.changed that has been seen
+	values  []value              // by class
+	caught  int                  // end of the part of classes.woken that has been seen
 	buckets [bucketsMax + 1]heap // by fit; the last one holds larger fits too
+}
+
+// value is what a class is worth to a shape.
+type value struct {
+	score  float64
+	fit    int32
+	born   uint32 // of the class when it was valued; another one now: not valued
+	queued bool   // an entry with this born is in a heap
 }
 
 // bucketsMax is the number of tasks on one node up to which a gang is kept on as few nodes
 // as can be; with more tasks a node the count is not told apart.
 const bucketsMax = 64
 
-type entry struct {
-	score   float64
-	node    int32
-	version uint32 // of the node when it was scored; another one now: the entry is stale
-}
-
-func (e entry) before(f entry) bool {
-	return e.score < f.score || (e.score == f.score && e.node < f.node)
-}
-
-// indexesMax bounds the shapes that are indexed in a pass; beyond it the indexes start over.
-const indexesMax = 128
+// indexesMax bounds the shapes that are indexed at a time; beyond it the indexes start over.
+const indexesMax = 256
 
 // index gives the shape's index, up to date.
-func (r *room) index(s shape) *index {
-	if x := r.indexes[s]; x != nil {
+func (r *room) index(s *shape) *index {
+	r.settle()
+	x := r.indexes[*s]
+	if x != nil && x.caught >= r.classes.base {
 		x.catchUp(r)
 		return x
 	}
 	if len(r.indexes) >= indexesMax {
 		clear(r.indexes)
 	}
-	x := r.newIndex(s)
-	r.indexes[s] = x
-	return x
-}
-
-func (r *room) newIndex(s shape) *index {
-	x := &index{shape: s, fits: make([]int32, len(r.nodes)), scored: make([]uint32, len(r.nodes)), caught: len(r.changed)}
-	for node := range r.nodes {
-		version := r.nodes[node].version
-		x.scored[node] = version
-		fit := r.fit(node, &x.shape)
-		if fit == 0 {
-			continue
+	x = &index{shape: *s, values: make([]value, len(r.classes.list)), caught: r.classes.base + len(r.classes.woken)}
+	for at := range r.classes.list {
+		if r.classes.list[at].count > 0 {
+			x.learn(r, int32(at), false)
 		}
-		x.fits[node] = fit
-		x.total += int64(fit)
-		b := min(fit, bucketsMax)
-		x.buckets[b] = append(x.buckets[b], entry{score: r.rank(node, &x.shape), node: int32(node), version: version})
 	}
 	for i := range x.buckets {
 		x.buckets[i].arrange()
 	}
+	r.indexes[*s] = x
 	return x
 }
 
 func (x *index) catchUp(r *room) {
-	for ; x.caught < len(r.changed); x.caught++ {
-		node := int(r.changed[x.caught])
-		version := r.nodes[node].version
-		if x.scored[node] == version {
-			continue
-		}
-		x.scored[node] = version
-		fit := r.fit(node, &x.shape)
-		x.total += int64(fit - x.fits[node])
-		x.fits[node] = fit
-		if fit > 0 {
-			x.buckets[min(fit, bucketsMax)].push(entry{score: r.rank(node, &x.shape), node: int32(node), version: version})
+	c := &r.classes
+	for ; x.caught < c.base+len(c.woken); x.caught++ {
+		if at := c.woken[x.caught-c.base]; c.list[at].count > 0 {
+			x.learn(r, at, true)
 		}
 	}
 }
 
-// top gives the best node of a bucket; stale entries on the way are thrown away. Versions
-// only grow, so an entry with the node's version was scored as the node is now.
-func (x *index) top(r *room, bucket int, excluded map[int]bool) (entry, bool) {
+// learn values a class that has nodes and puts it where it belongs.
+func (x *index) learn(r *room, at int32, sorted bool) {
+	if int(at) >= len(x.values) {
+		x.values = append(x.values, make([]value, len(r.classes.list)-len(x.values))...)
+	}
+	v, k := &x.values[at], &r.classes.list[at]
+	if v.born != k.born {
+		node := r.classes.first(at)
+		*v = value{fit: r.fit(node, &x.shape), born: k.born}
+		if v.fit > 0 {
+			v.score = r.cost(node, &x.shape)
+		}
+	}
+	if v.fit == 0 || v.queued {
+		return
+	}
+	v.queued = true
+	e := entry{score: v.score, key: k.key, at: at, born: k.born}
+	h := &x.buckets[min(v.fit, bucketsMax)]
+	if sorted {
+		h.push(e)
+		x.sweep(r, h)
+		return
+	}
+	*h = append(*h, e)
+}
+
+// sweep throws the stale entries of a heap away when there are more of them than can be.
+func (x *index) sweep(r *room, h *heap) {
+	if len(*h) <= 2*len(r.classes.of)+64 {
+		return
+	}
+	kept := (*h)[:0]
+	for _, e := range *h {
+		if k := &r.classes.list[e.at]; k.born == e.born && k.count > 0 {
+			kept = append(kept, e)
+		} else if x.values[e.at].born == e.born {
+			x.values[e.at].queued = false
+		}
+	}
+	*h = kept
+	h.arrange()
+}
+
+// cost is the rank of a node and what does not belong to the score of its free room.
+func (r *room) cost(node int, s *shape) float64 {
+	return r.rank(node, s) + togetherWeight*losesTogether(r, node, s)
+}
+
+// togetherWeight is what one task spread over islands costs, in the unit of Weights.
+const togetherWeight = 2
+
+// fitOn says how many tasks of the shape a node admits; the index is up to date.
+func (x *index) fitOn(r *room, node int) int32 {
+	if at := r.classes.of[node]; at >= 0 {
+		return x.values[at].fit
+	}
+	return 0
+}
+
+// total counts the tasks that all nodes admit, and may stop at enough.
+func (x *index) total(r *room, enough int64) int64 {
+	var sum int64
+	for at := range r.classes.list {
+		if count := r.classes.list[at].count; count > 0 {
+			if sum += int64(count) * int64(x.values[at].fit); sum >= enough {
+				break
+			}
+		}
+	}
+	return sum
+}
+
+// top gives the best class with nodes of a bucket; stale entries on the way are thrown away.
+func (x *index) top(r *room, bucket int) *entry {
 	h := &x.buckets[bucket]
 	for len(*h) > 0 {
-		e := (*h)[0]
-		if e.version == r.nodes[e.node].version {
-			if !excluded[int(e.node)] {
-				return e, true
-			}
-			return h.bestOf(func(e entry) bool {
-				return e.version == r.nodes[e.node].version && !excluded[int(e.node)]
-			})
+		e := &(*h)[0]
+		if k := &r.classes.list[e.at]; k.born == e.born && k.count > 0 {
+			return e
+		}
+		if v := &x.values[e.at]; v.born == e.born {
+			v.queued = false
 		}
 		h.pop()
 	}
-	return entry{}, false
+	return nil
 }
 
 // fewest picks a node for want tasks so that the gang ends up on few nodes: the best that
 // admits all of them, else the best of those that admit most. -1 when none admits any.
-func (x *index) fewest(r *room, want int, excluded map[int]bool) int {
+func (x *index) fewest(r *room, want int) int {
 	want = min(want, bucketsMax)
-	if node := x.bestFrom(r, want, excluded); node >= 0 {
-		return node
-	}
-	for bucket := want - 1; bucket > 0; bucket-- {
-		if e, found := x.top(r, bucket, excluded); found {
-			return int(e.node)
+	var best *entry
+	for bucket := want; bucket <= bucketsMax; bucket++ {
+		if e := x.top(r, bucket); e != nil && (best == nil || e.before(best)) {
+			best = e
 		}
 	}
-	return -1
-}
-
-// bestFrom picks the node with the lowest rank of those that admit at least so many tasks.
-// -1 when there is none.
-func (x *index) bestFrom(r *room, least int, excluded map[int]bool) int {
-	best, found := entry{}, false
-	for bucket := least; bucket <= bucketsMax; bucket++ {
-		if e, ok := x.top(r, bucket, excluded); ok && (!found || e.before(best)) {
-			best, found = e, true
-		}
+	for bucket := want - 1; bucket > 0 && best == nil; bucket-- {
+		best = x.top(r, bucket)
 	}
-	if !found {
+	if best == nil {
 		return -1
 	}
-	return int(best.node)
+	return r.classes.first(best.at)
+}
+
+// entry is a class, or in a shortlist a node, in a heap.
+type entry struct {
+	first float64 // of a placer with a preference
+	score float64
+	key   fingerprint // breaks ties by what is free, not by names
+	at    int32
+	born  uint32
+}
+
+func (e *entry) before(f *entry) bool {
+	if e.first != f.first {
+		return e.first < f.first
+	}
+	if e.score != f.score {
+		return e.score < f.score
+	}
+	if e.key != f.key {
+		return e.key.before(f.key)
+	}
+	return e.at < f.at
 }
 
 // heap is a binary heap of entries, the best first. container/heap would box every entry.
@@ -145,10 +204,10 @@ func (h heap) sink(i int) {
 		if child >= len(h) {
 			return
 		}
-		if child+1 < len(h) && h[child+1].before(h[child]) {
+		if child+1 < len(h) && h[child+1].before(&h[child]) {
 			child++
 		}
-		if !h[child].before(h[i]) {
+		if !h[child].before(&h[i]) {
 			return
 		}
 		h[i], h[child] = h[child], h[i]
@@ -161,7 +220,7 @@ func (h *heap) push(e entry) {
 	s := *h
 	for i := len(s) - 1; i > 0; {
 		parent := (i - 1) / 2
-		if !s[i].before(s[parent]) {
+		if !s[i].before(&s[parent]) {
 			return
 		}
 		s[i], s[parent] = s[parent], s[i]
@@ -175,15 +234,4 @@ func (h *heap) pop() {
 	s[0] = s[last]
 	*h = s[:last]
 	h.sink(0)
-}
-
-// bestOf looks through the whole heap; it is used only when the first one is excluded.
-func (h heap) bestOf(admitted func(entry) bool) (entry, bool) {
-	best, found := entry{}, false
-	for _, e := range h {
-		if admitted(e) && (!found || e.before(best)) {
-			best, found = e, true
-		}
-	}
-	return best, found
 }

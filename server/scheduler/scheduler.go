@@ -86,11 +86,14 @@ type Plan struct {
 	Evictions  []Eviction  // attempts to be ended; applied before the placements
 	Claims     []NewClaim  // room to be kept; applied after the evictions
 
-	policy Policy
-	jobs   []Job // in scheduling order
-	room   *room // what is free after the placements, holds aside
-	holds  []hold
-	placed map[int]bool // by index in jobs
+	policy  Policy
+	jobs    []Job // in scheduling order
+	nodes   []Node
+	running []Running
+	ratio   float64
+	holds   []hold
+	placed  map[int]bool // by index in jobs
+	left    leftRoom     // what is free after the placements, holds aside; made when asked for
 }
 
 // Placement places one job's gang.
@@ -154,10 +157,12 @@ type Waiting struct {
 
 // Schedule places what it can of the pending jobs. It modifies nothing of the snapshot,
 // and the plan keeps references to it.
-func Schedule(s Snapshot, policy Policy) *Plan {
-	policy = policy.withDefaults()
-	p := newPass(s, policy)
-	plan := &Plan{policy: policy, jobs: p.jobs, room: p.now.room, placed: map[int]bool{}}
+func Schedule(s Snapshot, policy Policy) *Plan { return new(Cache).Schedule(s, policy) }
+
+// run goes through the jobs and places what it can.
+func (p *pass) run() *Plan {
+	policy := p.policy
+	plan := &Plan{policy: policy, jobs: p.jobs, nodes: p.now.room.spec, running: p.now.running, ratio: p.ratio, placed: map[int]bool{}}
 	tasks := 0
 	for i := range p.jobs {
 		job := &p.jobs[i]
@@ -166,9 +171,9 @@ func Schedule(s Snapshot, policy Policy) *Plan {
 			plan.Waiting = append(plan.Waiting, Waiting{JobID: job.ID})
 			continue
 		}
-		if placed, ok := p.place(job); ok {
+		if placed, counts, ok := p.place(job); ok {
 			plan.placed[i] = true
-			plan.Placements = append(plan.Placements, Placement{JobID: job.ID, Tasks: placed})
+			plan.Placements = append(plan.Placements, Placement{JobID: job.ID, Tasks: placed, Counts: counts})
 			tasks += len(placed)
 			continue
 		}
@@ -181,9 +186,5 @@ func Schedule(s Snapshot, policy Policy) *Plan {
 		}
 		plan.Waiting = append(plan.Waiting, w)
 	}
-	for i := range plan.holds {
-		plan.holds[i].lift(p.now.room)
-	}
-	p.now.room.drop()
 	return plan
 }
