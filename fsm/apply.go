@@ -12,13 +12,19 @@ type applier struct {
 	fsm      *FSM
 	txn      *state.Txn
 	diverged error
+	charged  charged // by the command that is being applied
 }
 
 // apply applies one command whole, or goes back to where it was and gives the fault.
 func (a *applier) apply(c *pb.Command) *pb.Result {
 	r := &pb.Result{}
 	before := a.txn.Savepoint()
-	if f := a.dispatch(c, r); f != nil {
+	f := a.dispatch(c, r)
+	if f == nil {
+		f = a.writeCharges()
+	}
+	if f != nil {
+		a.charged = charged{}
 		a.txn.Rollback(before)
 		r = &pb.Result{Fault: f}
 	}
@@ -55,10 +61,14 @@ func (a *applier) dispatch(c *pb.Command, r *pb.Result) *pb.Fault {
 		return a.collect(op.Collect)
 	case *pb.Command_VerifyHash:
 		return a.verifyHash(op.VerifyHash)
+	case *pb.Command_LapseClaims:
+		return a.lapseClaims(op.LapseClaims)
 	}
 	return state.Refuse(pb.ErrorKind_ERROR_KIND_INTERNAL, "", "a command of type %T is not known", c.GetOp())
 }
 
+// initCluster makes the cluster's own record, or raises the version of its state. An unknown cluster
+// ID, a version that this program does not know and a step back change nothing.
 func (a *applier) initCluster(c *pb.InitCluster, r *pb.Result) *pb.Fault {
 	m := c.GetMeta()
 	if !state.ValidID(m.GetClusterId()) {
@@ -70,8 +80,13 @@ func (a *applier) initCluster(c *pb.InitCluster, r *pb.Result) *pb.Fault {
 	if now := a.txn.Cluster(); now != nil && now.ClusterId != m.ClusterId {
 		return state.Refuse(pb.ErrorKind_ERROR_KIND_CONFLICT, "give another data directory to make another cluster",
 			"this is cluster %s already, and cannot become %s", now.ClusterId, m.ClusterId)
+	} else if version := stateVersionOf(m); version > StateVersion {
+		return state.Refuse(pb.ErrorKind_ERROR_KIND_INVALID, "upgrade llmos on every server first", "state version %d is not known, at most %d is", version, StateVersion)
+	} else if now != nil && version > now.StateVersion {
+		a.txn.PutCluster(&pb.ClusterMeta{ClusterId: now.ClusterId, Name: now.Name, CreatedMs: now.CreatedMs, StateVersion: version})
+		a.event("cluster.upgraded", "", "", "", "commands mean what state version %d says", version)
 	} else if now == nil {
-		a.txn.PutCluster(&pb.ClusterMeta{ClusterId: m.ClusterId, Name: m.Name, CreatedMs: a.txn.TimeMS(), StateVersion: SnapshotVersion})
+		a.txn.PutCluster(&pb.ClusterMeta{ClusterId: m.ClusterId, Name: m.Name, CreatedMs: a.txn.TimeMS(), StateVersion: version})
 		a.txn.PutQueue(&pb.Queue{Name: state.DefaultQueue, Weight: 1})
 		a.event("cluster.created", "", "", "", "cluster %s was created", m.ClusterId)
 	}

@@ -88,7 +88,7 @@ func (a *applier) newJob(c *pb.SubmitJob, digest []byte, r *pb.Result) *pb.Fault
 	name := state.JobName(c.Spec)
 	job := &pb.Job{Id: state.JobID(name, a.txn.NextInSequence(name)), Spec: c.Spec, State: pb.JobState_JOB_STATE_PENDING,
 		SubmitIndex: a.txn.Index(), SubmitOrdinal: a.txn.NextSubmit(), User: c.User, SubmittedMs: a.txn.TimeMS(),
-		Reason: "waits for a placement", RetriesLeft: c.Spec.Retries, RequestId: c.RequestId}
+		Reason: "waits for a placement", RetriesLeft: c.Spec.Retries, RequestId: c.RequestId, ReadyMs: a.readyMS()}
 	if f := a.txn.PutJob(job); f != nil {
 		return f
 	}
@@ -100,13 +100,16 @@ func (a *applier) newJob(c *pb.SubmitJob, digest []byte, r *pb.Result) *pb.Fault
 	if c.User != "" {
 		by = " by " + c.User
 	}
-	tasks := "1 task"
-	if world := state.WorldSize(c.Spec); world > 1 {
-		tasks = fmt.Sprintf("%d tasks", world)
-	}
-	a.event("job.submitted", job.Id, "", "", "submitted%s with %s", by, tasks)
+	a.event("job.submitted", job.Id, "", "", "submitted%s with %s", by, tasksPhrase(state.WorldSize(c.Spec)))
 	r.JobId = job.Id
 	return nil
+}
+
+func tasksPhrase(n int) string {
+	if n == 1 {
+		return "1 task"
+	}
+	return fmt.Sprintf("%d tasks", n)
 }
 
 // stopJob cancels a pending job at once and asks the tasks of a running one to stop. A job
@@ -124,15 +127,29 @@ func (a *applier) stopJob(c *pb.StopJob, r *pb.Result) *pb.Fault {
 	if c.Reason != "" {
 		why += ": " + c.Reason
 	}
-	why = cut(why)
+	if c.Failed && c.Reason != "" {
+		why = c.Reason // nobody stopped it: it failed
+	}
+	return a.stop(job, cut(why), c.Failed)
+}
+
+// stoppedExit is the exit code of a job that failed because it was stopped, as timeout(1) gives it.
+const stoppedExit = 124
+
+// stop cancels a pending job at once and asks the tasks of a running one to stop. With failed the
+// job fails with the reason instead.
+func (a *applier) stop(job *pb.Job, why string, failed bool) *pb.Fault {
+	next := state.CopyJob(job)
+	next.StopRequested = true
+	if failed {
+		next.ExitCode = stoppedExit
+	}
 	switch job.State {
-	case pb.JobState_JOB_STATE_PENDING:
-		next := state.CopyJob(job)
-		next.StopRequested = true
-		return a.finishJob(next, pb.JobState_JOB_STATE_CANCELLED, 0, why)
+	case pb.JobState_JOB_STATE_PENDING, pb.JobState_JOB_STATE_SCHEDULED:
+		final, code := stoppedAs(next)
+		return a.finishJob(next, final, code, why)
 	case pb.JobState_JOB_STATE_RUNNING:
-		next := state.CopyJob(job)
-		next.State, next.StopRequested, next.Reason = pb.JobState_JOB_STATE_STOPPING, true, why
+		next.State, next.Reason, next.Claim = pb.JobState_JOB_STATE_STOPPING, why, nil
 		if f := a.txn.PutJob(next); f != nil {
 			return f
 		}
@@ -142,9 +159,20 @@ func (a *applier) stopJob(c *pb.StopJob, r *pb.Result) *pb.Fault {
 	return nil
 }
 
+// stoppedAs gives the final state of a job that was asked to stop. A stopping job has an exit code
+// exactly when it was asked because it failed.
+func stoppedAs(job *pb.Job) (pb.JobState, int32) {
+	if job.ExitCode != 0 {
+		return pb.JobState_JOB_STATE_FAILED, job.ExitCode
+	}
+	return pb.JobState_JOB_STATE_CANCELLED, 0
+}
+
 // finishJob writes a job's final state; the job is the caller's own copy.
 func (a *applier) finishJob(job *pb.Job, final pb.JobState, exitCode int32, reason string) *pb.Fault {
 	job.State, job.ExitCode, job.Reason, job.FinishedMs = final, exitCode, cut(reason), a.txn.TimeMS()
+	job.Claim, job.BlockedBy = nil, nil
+	a.countEnd(job)
 	if f := a.txn.PutJob(job); f != nil {
 		return f
 	}

@@ -166,8 +166,11 @@ func (a *applier) removeNode(c *pb.RemoveNode) *pb.Fault {
 			"node %s is connected", n.Name)
 	}
 	for _, task := range tasks {
-		a.txn.Release(task)
+		a.release(task)
 		a.event("task.released", task.JobId, task.Id, n.Id, "node %s was removed; what rank %d held is gone with it", n.Name, task.Rank)
+	}
+	if f := a.dropSlots(n.Id); f != nil {
+		return f
 	}
 	a.txn.RemoveNode(n.Id)
 	a.event("node.removed", "", "", "", "node %s (%s) was removed", n.Name, n.Id)

@@ -1,17 +1,38 @@
 package fsm
 
 import (
+	"slices"
 	"strings"
 
 	"llmos/fsm/state"
 	pb "llmos/proto/llmos/v1"
 )
 
-// applyPlan commits the gangs of a plan in order, each against the ledger after the one before
-// it, whole or refused with its own fault.
+// applyPlan commits the evictions, the claims and the gangs of a plan in order, each against the
+// state after the one before it, whole or refused with its own fault. A refused claim has none: it
+// was for a job that needs it no more.
 func (a *applier) applyPlan(c *pb.ApplyPlan, r *pb.Result) *pb.Fault {
 	if len(c.Gangs) > gangsMax {
 		return limit("plan in parts", "the plan has %d gangs, at most %d", len(c.Gangs), gangsMax)
+	}
+	if len(c.Evictions) > gangsMax || len(c.Claims) > gangsMax {
+		return limit("plan in parts", "the plan has %d evictions and %d claims, at most %d of each", len(c.Evictions), len(c.Claims), gangsMax)
+	}
+	for _, e := range c.Evictions {
+		before := a.txn.Savepoint()
+		f := a.evict(e)
+		if f != nil {
+			a.txn.Rollback(before)
+		} else {
+			f = &pb.Fault{}
+		}
+		r.Evictions = append(r.Evictions, f)
+	}
+	for _, claim := range c.Claims {
+		before := a.txn.Savepoint()
+		if f := a.setClaim(claim); f != nil {
+			a.txn.Rollback(before)
+		}
 	}
 	r.Gangs = make([]*pb.GangResult, len(c.Gangs))
 	for i, g := range c.Gangs {
@@ -39,37 +60,90 @@ func (a *applier) placeGang(g *pb.GangPlacement) *pb.Fault {
 		return state.Refuse(pb.ErrorKind_ERROR_KIND_CONFLICT, "plan again", "job %s does not wait for a placement: it is %s",
 			job.Id, state.Word(job.State))
 	}
-	world := state.WorldSize(job.Spec)
+	if state.IsParent(job) {
+		return state.Refuse(pb.ErrorKind_ERROR_KIND_CONFLICT, "place its copies", "job %s runs in copies, and not itself", job.Id)
+	}
+	if len(job.BlockedBy) > 0 {
+		return state.Refuse(pb.ErrorKind_ERROR_KIND_CONFLICT, "plan again", "job %s waits for job %s to end", job.Id, job.BlockedBy[0])
+	}
+	counts, f := countsOf(job, g.Counts)
+	if f != nil {
+		return f
+	}
+	world := sum(counts)
 	if len(g.Tasks) != world {
 		return state.Refuse(pb.ErrorKind_ERROR_KIND_INVALID, "", "job %s has %d tasks, and the placement %d", job.Id, world, len(g.Tasks))
 	}
 	attempt := &pb.Attempt{JobId: job.Id, Epoch: g.Epoch, State: pb.AttemptState_ATTEMPT_STATE_LIVE, PlacedMs: a.txn.TimeMS(),
 		WorldSize: int32(world), RendezvousHost: hostOf(a.txn.Node(g.Tasks[0].GetNodeId()).GetAddr())}
+	if a.keepsTimes() {
+		attempt.Counts = counts
+	}
 	if world > 1 && len(g.Tasks[0].GetPorts()) > 0 {
 		attempt.RendezvousPort = g.Tasks[0].Ports[0]
 	}
 	if f := a.txn.PutAttempt(attempt); f != nil {
 		return f
 	}
-	if f := a.placeTasks(job, g, world); f != nil {
+	if f := a.placeTasks(job, g, counts, world); f != nil {
 		return f
 	}
 	next := state.CopyJob(job)
-	next.State, next.Epoch, next.Reason = pb.JobState_JOB_STATE_RUNNING, g.Epoch, "placed"
+	next.State, next.Epoch, next.Reason, next.Claim = pb.JobState_JOB_STATE_RUNNING, g.Epoch, "placed", nil
 	if f := a.txn.PutJob(next); f != nil {
 		return f
 	}
-	a.event("job.placed", job.Id, "", "", "attempt %d was placed %s", g.Epoch, a.nodesPhrase(g))
+	why := ""
+	if g.Reason != "" {
+		why = ": " + g.Reason
+	}
+	a.event("job.placed", job.Id, "", "", "attempt %d was placed %s%s", g.Epoch, a.nodesPhrase(g), cut(why))
+	a.repaired(job, g)
 	return nil
 }
 
-func (a *applier) placeTasks(job *pb.Job, g *pb.GangPlacement, world int) *pb.Fault {
+// countsOf gives how many tasks of each role an attempt has, as asked or else as the spec says.
+func countsOf(job *pb.Job, asked []int32) ([]int32, *pb.Fault) {
+	roles := job.Spec.Roles
+	if len(asked) != 0 && len(asked) != len(roles) {
+		return nil, state.Refuse(pb.ErrorKind_ERROR_KIND_INVALID, "", "job %s has %d roles, and %d counts came", job.Id, len(roles), len(asked))
+	}
+	counts := make([]int32, len(roles))
+	for i, role := range roles {
+		counts[i] = role.Count
+		if len(asked) == 0 {
+			continue
+		}
+		least := role.Count
+		if role.CountMin > 0 {
+			least = role.CountMin
+		}
+		if asked[i] < least || asked[i] > role.Count {
+			return nil, state.Refuse(pb.ErrorKind_ERROR_KIND_INVALID, "", "role %s of job %s has %d to %d tasks, not %d", role.Name, job.Id, least,
+				role.Count, asked[i])
+		}
+		counts[i] = asked[i]
+	}
+	return counts, nil
+}
+
+func sum(counts []int32) (n int) {
+	for _, c := range counts {
+		n += int(c)
+	}
+	return n
+}
+
+func (a *applier) placeTasks(job *pb.Job, g *pb.GangPlacement, counts []int32, world int) *pb.Fault {
 	local := make(map[string]int32)
 	rank := int32(0)
-	for _, role := range job.Spec.Roles {
-		for i := range role.Count {
+	for r, role := range job.Spec.Roles {
+		for i := range counts[r] {
 			p := g.Tasks[rank]
 			nodeID := p.GetNodeId()
+			if local[nodeID] == 0 && a.txn.Node(nodeID).GetDrain() != nil {
+				return state.Refuse(pb.ErrorKind_ERROR_KIND_NO_CAPACITY, "plan again with the newest state", "node %s is drained", nodeID)
+			}
 			task := &pb.Task{Id: state.TaskID(job.Id, g.Epoch, rank), JobId: job.Id, Epoch: g.Epoch, Role: role.Name, Index: i,
 				Rank: rank, NodeId: nodeID, Desired: pb.TaskDesired_TASK_DESIRED_RUN,
 				State: pb.TaskState_TASK_STATE_ASSIGNED, AssignedMs: a.txn.TimeMS(), LocalRank: local[nodeID]}
@@ -133,7 +207,10 @@ func deviceGrant(task *pb.Task, account *pb.NodeAccount, want *pb.Resources, d *
 		return nil, state.Refuse(pb.ErrorKind_ERROR_KIND_NO_CAPACITY, "plan again with the newest state", "node %s has no device %q",
 			account.NodeId, cut(d.GetDeviceId()))
 	}
-	if want.GpuModel != "" && page.Model != want.GpuModel {
+	if len(want.GpuModels) > 0 && !slices.Contains(want.GpuModels, page.Model) {
+		return refuse("task %s asks for a device of model %s, and %s is %s", task.Id, strings.Join(want.GpuModels, " or "), page.DeviceId, page.Model)
+	}
+	if want.GpuModel != "" && len(want.GpuModels) == 0 && page.Model != want.GpuModel {
 		return refuse("task %s asks for a device of model %s, and %s is %s", task.Id, want.GpuModel, page.DeviceId, page.Model)
 	}
 	share, memory := int32(DeviceShareWhole), page.MemoryCapacity
@@ -166,13 +243,13 @@ func hostOf(addr string) string {
 }
 
 func (a *applier) nodesPhrase(g *pb.GangPlacement) string {
-	names := make([]string, 0, 4)
+	names := make([]string, 0, namesShown)
 	last := ""
 	for _, p := range g.Tasks {
 		if p.GetNodeId() == last {
 			continue
 		}
-		if len(names) == cap(names) {
+		if len(names) == namesShown {
 			return "on " + strings.Join(names, ", ") + " and others"
 		}
 		last = p.GetNodeId()

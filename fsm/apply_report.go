@@ -55,6 +55,9 @@ func (a *applier) reportTask(task *pb.Task, report *pb.TaskReport) (bool, *pb.Fa
 		if f := a.txn.PutTask(next); f != nil {
 			return false, f
 		}
+		if f := a.gangRuns(task.JobId, task.Epoch); f != nil {
+			return false, f
+		}
 		return true, a.jobStarted(task.JobId)
 	case state.TaskTerminal(report.State):
 		next.State, next.Reason = report.State, cut(report.Reason)
@@ -75,9 +78,21 @@ func (a *applier) returned(task *pb.Task, report *pb.TaskReport) bool {
 	if !state.TaskTerminal(report.State) || a.txn.Allocation(task.Id) == nil {
 		return false
 	}
-	a.txn.Release(task)
+	a.release(task)
 	a.event("task.returned", task.JobId, task.Id, task.NodeId, "the node answered for rank %d; what it held is free", task.Rank)
 	return true
+}
+
+// gangRuns notes when the last task of an attempt has begun to run.
+func (a *applier) gangRuns(jobID string, epoch uint64) *pb.Fault {
+	attempt := a.txn.Attempt(jobID, epoch)
+	_, running, succeeded := a.txn.AttemptTasks(jobID, epoch)
+	if attempt.RunningMs != 0 || running+succeeded < attempt.WorldSize || !a.keepsTimes() {
+		return nil
+	}
+	next := state.CopyAttempt(attempt)
+	next.RunningMs = a.txn.TimeMS()
+	return a.txn.PutAttempt(next)
 }
 
 func (a *applier) jobStarted(jobID string) *pb.Fault {
@@ -100,10 +115,16 @@ func (a *applier) jobStarted(jobID string) *pb.Fault {
 // taskEnded writes the end of a task that was live, frees what it held, and draws the
 // conclusions for its attempt. The task is the caller's own copy.
 func (a *applier) taskEnded(task *pb.Task) *pb.Fault {
+	failed := task.State != pb.TaskState_TASK_STATE_SUCCEEDED && a.txn.Attempt(task.JobId, task.Epoch).GetState() == pb.AttemptState_ATTEMPT_STATE_LIVE
+	if failed && a.missesNode(task.JobId, task.Epoch) { // before it releases what it holds
+		if f := a.keepSurvivors(task.JobId, task.Epoch); f != nil {
+			return f
+		}
+	}
 	if f := a.txn.PutTask(task); f != nil {
 		return f
 	}
-	a.txn.Release(task)
+	a.release(task)
 	if task.StartedMs > 0 || task.State == pb.TaskState_TASK_STATE_SUCCEEDED {
 		if f := a.jobStarted(task.JobId); f != nil {
 			return f
@@ -148,6 +169,7 @@ func (a *applier) loseTasks(c *pb.LoseTasks, r *pb.Result) *pb.Fault {
 	if len(c.TaskIds) > reportsMax {
 		return limit("report in parts", "%d tasks were lost at once, at most %d", len(c.TaskIds), reportsMax)
 	}
+	var hit []*pb.Task // the first of each attempt
 	for _, id := range c.TaskIds {
 		task := a.txn.Task(id)
 		if task == nil || task.NodeId != c.NodeId || !state.TaskLive(task.State) {
@@ -167,6 +189,14 @@ func (a *applier) loseTasks(c *pb.LoseTasks, r *pb.Result) *pb.Fault {
 			return f
 		}
 		if f := a.concludeAttempt(task.JobId, task.Epoch); f != nil {
+			return f
+		}
+		if n := len(hit); n == 0 || hit[n-1].JobId != task.JobId || hit[n-1].Epoch != task.Epoch {
+			hit = append(hit, task)
+		}
+	}
+	for _, task := range hit {
+		if f := a.keepSurvivors(task.JobId, task.Epoch); f != nil {
 			return f
 		}
 	}

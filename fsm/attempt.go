@@ -13,14 +13,15 @@ type ending struct {
 	task     *pb.Task // that caused it; nil when a user did
 	exitCode int32
 	lost     bool
-	nodeLost bool // with its whole node: the deeper cause of what its peers told before
+	nodeLost bool         // with its whole node: the deeper cause of what its peers told before
+	eviction *pb.Eviction // nil but when a plan ends it
 }
 
 // endAttempt asks the tasks of a live attempt to stop. The first cause stays: an attempt that
 // is ending already is left as it is, unless a node turns out to be lost.
 func (a *applier) endAttempt(attempt *pb.Attempt, why ending) *pb.Fault {
 	switch {
-	case attempt.GetState() == pb.AttemptState_ATTEMPT_STATE_ENDING && why.nodeLost && !attempt.Lost:
+	case attempt.GetState() == pb.AttemptState_ATTEMPT_STATE_ENDING && why.nodeLost && !attempt.Lost && !attempt.Preempted:
 		return a.blameNode(attempt, why)
 	case attempt.GetState() != pb.AttemptState_ATTEMPT_STATE_LIVE:
 		return nil
@@ -29,6 +30,9 @@ func (a *applier) endAttempt(attempt *pb.Attempt, why ending) *pb.Fault {
 	next.State, next.Cause, next.ExitCode, next.Lost = pb.AttemptState_ATTEMPT_STATE_ENDING, cut(why.cause), why.exitCode, why.lost
 	if why.task != nil {
 		next.CauseTask = why.task.Id
+	}
+	if why.eviction != nil {
+		next.Preempted, next.Eviction, next.EvictedFor = true, why.eviction.Kind, why.eviction.ForJob
 	}
 	if f := a.txn.PutAttempt(next); f != nil {
 		return f
@@ -63,7 +67,7 @@ func (a *applier) concludeAttempt(jobID string, epoch uint64) *pb.Fault {
 	if attempt == nil || attempt.State == pb.AttemptState_ATTEMPT_STATE_ENDED {
 		return nil
 	}
-	live, succeeded := a.txn.AttemptTasks(jobID, epoch)
+	live, _, succeeded := a.txn.AttemptTasks(jobID, epoch)
 	if live > 0 {
 		return nil
 	}
@@ -73,11 +77,17 @@ func (a *applier) concludeAttempt(jobID string, epoch uint64) *pb.Fault {
 		return f
 	}
 	job := state.CopyJob(a.txn.Job(jobID))
+	if attempt.RunningMs > 0 {
+		job.RunMs += a.txn.TimeMS() - attempt.RunningMs
+	}
 	switch {
 	case succeeded == attempt.WorldSize:
 		return a.finishJob(job, pb.JobState_JOB_STATE_SUCCEEDED, 0, "every task succeeded")
 	case job.StopRequested:
-		return a.finishJob(job, pb.JobState_JOB_STATE_CANCELLED, 0, job.Reason)
+		final, code := stoppedAs(job)
+		return a.finishJob(job, final, code, job.Reason)
+	case attempt.Preempted:
+		return a.requeueEvicted(job, attempt)
 	case attempt.Lost:
 		if n := a.txn.LostAttempts(jobID); n >= lostAttemptsMax {
 			return a.finishJob(job, pb.JobState_JOB_STATE_FAILED, 1, fmt.Sprintf("%s; %d attempts were lost with their nodes", attempt.Cause, n))
@@ -92,7 +102,7 @@ func (a *applier) concludeAttempt(jobID string, epoch uint64) *pb.Fault {
 
 // requeue makes a job wait for another placement; the job is the caller's own copy.
 func (a *applier) requeue(job *pb.Job, attempt *pb.Attempt) *pb.Fault {
-	job.State = pb.JobState_JOB_STATE_PENDING
+	job.State, job.ReadyMs = pb.JobState_JOB_STATE_PENDING, a.readyMS()
 	job.Reason = cut(fmt.Sprintf("attempt %d ended (%s); waits for another placement", attempt.Epoch, attempt.Cause))
 	if f := a.txn.PutJob(job); f != nil {
 		return f

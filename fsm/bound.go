@@ -20,13 +20,16 @@ const (
 	priorityMax       = 100
 	retriesMax        = 1000
 	lostAttemptsMax   = 100 // of a job, before it fails: its nodes never last
+	claimsMax         = 10_000
+	usageRecordsMax   = 1_000_000 // one for each day, queue and user
 	nodesMax          = 100_000
 	devicesMax        = 1024 // of a node
 	labelsMax         = 64
 	nodeBytesMax      = 1 << 20
 	tokensMax         = 10_000
-	gangsMax          = 10_000         // of a plan
+	gangsMax          = 10_000         // of a plan; evictions and claims alike
 	reportsMax        = 100_000        // of a command
+	namesShown        = 4              // in a sentence
 	textBytesMax      = 1024           // of a reason, a name for people, an event
 	quantityMax       = int64(1) << 56 // of bytes, millicores and milliseconds: sums cannot overflow
 	timeMSMax         = int64(1) << 52 // year 144,683

@@ -12,12 +12,14 @@ import (
 // words is a command line: a verb, arguments, and key=value pairs. A value has _ for spaces.
 type words struct {
 	verb string
+	rest string // the line behind the verb
 	args []string
 	set  map[string]string
 }
 
 func parseWords(line string) words {
 	w := words{set: map[string]string{}}
+	_, w.rest, _ = strings.Cut(line, " ")
 	for i, f := range strings.Fields(line) {
 		key, value, pair := strings.Cut(f, "=")
 		switch {
@@ -67,7 +69,8 @@ func (w words) n32(key string, missing int32) int32 { return int32(w.number(key,
 // commands make a command of each verb.
 var commands = map[string]func(*talk, words) *pb.Command{
 	"init": func(_ *talk, w words) *pb.Command {
-		return &pb.Command{Op: &pb.Command_InitCluster{InitCluster: &pb.InitCluster{Meta: &pb.ClusterMeta{ClusterId: w.arg(0), Name: "test"}}}}
+		return &pb.Command{Op: &pb.Command_InitCluster{InitCluster: &pb.InitCluster{Meta: &pb.ClusterMeta{ClusterId: w.arg(0), Name: "test",
+			StateVersion: uint32(w.n("version", 0))}}}}
 	},
 	"submit":    func(_ *talk, w words) *pb.Command { return submitCommand(w) },
 	"node":      func(_ *talk, w words) *pb.Command { return nodeCommand(w) },
@@ -75,7 +78,8 @@ var commands = map[string]func(*talk, words) *pb.Command{
 	"report":    func(_ *talk, w words) *pb.Command { return reportCommand(w) },
 	"nodestate": func(_ *talk, w words) *pb.Command { return nodeStateCommand(w) },
 	"stop": func(_ *talk, w words) *pb.Command {
-		return &pb.Command{Op: &pb.Command_StopJob{StopJob: &pb.StopJob{JobId: w.arg(0), User: w.set["user"], Reason: w.set["reason"]}}}
+		return &pb.Command{Op: &pb.Command_StopJob{StopJob: &pb.StopJob{JobId: w.arg(0), User: w.set["user"], Reason: w.set["reason"],
+			Failed: w.set["failed"] != ""}}}
 	},
 	"lose": func(_ *talk, w words) *pb.Command {
 		return &pb.Command{Op: &pb.Command_LoseTasks{LoseTasks: &pb.LoseTasks{NodeId: w.arg(0), TaskIds: w.args[1:], Reason: "silent"}}}
@@ -95,7 +99,8 @@ var commands = map[string]func(*talk, words) *pb.Command{
 	},
 	"collect": func(_ *talk, w words) *pb.Command {
 		return &pb.Command{Op: &pb.Command_Collect{Collect: &pb.Collect{JobsFinishedBeforeMs: w.n("jobs", 0), RequestsBeforeMs: w.n("requests", 0),
-			TokensExpiredBeforeMs: w.n("tokens", 0), Limit: w.n32("limit", 0)}}}
+			TokensExpiredBeforeMs: w.n("tokens", 0), Limit: w.n32("limit", 0), UsageBeforeDay: w.n("day", 0),
+			ReservationsEndedBeforeMs: w.n("reservations", 0)}}}
 	},
 	"verify": func(k *talk, w words) *pb.Command {
 		index := uint64(w.number("", 0, w.arg(0)))
@@ -104,6 +109,18 @@ var commands = map[string]func(*talk, words) *pb.Command{
 			hash[0] ^= 1
 		}
 		return &pb.Command{Op: &pb.Command_VerifyHash{VerifyHash: &pb.VerifyHash{Index: index, Hash: hash[:]}}}
+	},
+	"queues":    func(_ *talk, w words) *pb.Command { return queuesCommand(w) },
+	"policy":    func(_ *talk, w words) *pb.Command { return policyCommand(w) },
+	"reserve":   func(_ *talk, w words) *pb.Command { return reserveCommand(w) },
+	"unreserve": func(_ *talk, w words) *pb.Command { return unreserveCommand(w) },
+	"fire": func(_ *talk, w words) *pb.Command {
+		return &pb.Command{Op: &pb.Command_FireCron{FireCron: &pb.FireCron{JobId: w.arg(0), DueMs: w.number("", 0, w.arg(1))}}}
+	},
+	"drain":   func(_ *talk, w words) *pb.Command { return drainCommand(w, true) },
+	"undrain": func(_ *talk, w words) *pb.Command { return drainCommand(w, false) },
+	"lapse": func(_ *talk, w words) *pb.Command {
+		return &pb.Command{Op: &pb.Command_LapseClaims{LapseClaims: &pb.LapseClaims{JobIds: w.args}}}
 	},
 	"unknown": func(*talk, words) *pb.Command { return &pb.Command{} },
 }
@@ -132,6 +149,7 @@ func submitCommand(w words) *pb.Command {
 		n, _ := strconv.Atoi(count)
 		spec.Roles = append(spec.Roles, &pb.RoleSpec{Name: name, Count: int32(n), Command: []string{"true"}, Resources: resourcesOf(w)})
 	}
+	waitFor(w, spec)
 	return &pb.Command{Op: &pb.Command_SubmitJob{SubmitJob: &pb.SubmitJob{RequestId: w.set["req"], Spec: spec, User: w.set["user"]}}}
 }
 
@@ -156,32 +174,6 @@ func nodeCommand(w words) *pb.Command {
 		}
 	}
 	return &pb.Command{Op: &pb.Command_RegisterNode{RegisterNode: &pb.RegisterNode{Node: n}}}
-}
-
-// planCommand reads `plan JOB EPOCH NODE[/DEVICE[:SHARE]+DEVICE[/PORT+PORT]]...`; a ; begins the next gang.
-func planCommand(w words) *pb.Command {
-	plan := &pb.ApplyPlan{}
-	for _, gang := range strings.Split(strings.Join(w.args, " "), " ; ") {
-		f := strings.Fields(gang)
-		epoch, _ := strconv.ParseUint(f[1], 10, 64)
-		g := &pb.GangPlacement{JobId: f[0], Epoch: epoch}
-		for _, place := range f[2:] {
-			parts := append(strings.Split(place, "/"), "", "")
-			p := &pb.TaskPlacement{NodeId: parts[0]}
-			for _, d := range strings.FieldsFunc(parts[1], func(r rune) bool { return r == '+' }) {
-				id, share, _ := strings.Cut(d, ":")
-				n, _ := strconv.Atoi(share)
-				p.Devices = append(p.Devices, &pb.DeviceGrant{DeviceId: id, ShareMilli: int32(n)})
-			}
-			for _, port := range strings.FieldsFunc(parts[2], func(r rune) bool { return r == '+' }) {
-				n, _ := strconv.Atoi(port)
-				p.Ports = append(p.Ports, int32(n))
-			}
-			g.Tasks = append(g.Tasks, p)
-		}
-		plan.Gangs = append(plan.Gangs, g)
-	}
-	return &pb.Command{Op: &pb.Command_ApplyPlan{ApplyPlan: plan}}
 }
 
 // reportCommand reads `report NODE STATE TASK... exit= signal= reason= epoch=`.

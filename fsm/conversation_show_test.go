@@ -42,6 +42,24 @@ var shows = map[string]func(*state.State, words) string{
 	"unfinished": func(s *state.State, _ words) string {
 		return lines(s.UnfinishedJobs(), func(j *pb.Job) string { return j.Id + " " + stateOf(j) })
 	},
+	"life":     showLife,
+	"claims":   func(s *state.State, _ words) string { return lines(s.ClaimedJobs(), showClaim) },
+	"children": func(s *state.State, w words) string { return lines(s.Children(w.arg(0)), showCopy) },
+	"waiting":  func(s *state.State, w words) string { return lines(s.Dependents(w.arg(0)), showCopy) },
+	"crons":    func(s *state.State, _ words) string { return lines(s.CronJobs(), showCopy) },
+	"tree": func(s *state.State, _ words) string {
+		return lines(s.Queues(), func(q *pb.Queue) string { return showQueue(s, q) })
+	},
+	"usage": func(s *state.State, w words) string {
+		return lines(s.UsageDays(w.number("", 0, w.arg(0))), func(u *pb.UsageDay) string {
+			return fmt.Sprintf("day %d %s %q: gpu=%d cpu=%d jobs=%d", u.Day, u.Queue, u.User, u.GpuMilliMs, u.CpuMilliMs, u.Jobs)
+		})
+	},
+	"config":       func(s *state.State, _ words) string { return plain(s.SchedulerConfig()) + "\n" },
+	"reservations": func(s *state.State, _ words) string { return lines(s.Reservations(), plain[*pb.Reservation]) },
+	"drains": func(s *state.State, _ words) string {
+		return lines(s.Nodes(), func(n *pb.Node) string { return n.Id + " " + plain(n.Drain) })
+	},
 	"jobs": func(s *state.State, _ words) string {
 		return lines(s.Jobs(), func(j *pb.Job) string { return j.Id + " " + stateOf(j) })
 	},

@@ -161,6 +161,13 @@ func showResult(r *pb.Result) string {
 		out += fmt.Sprintf(" ignored=%d", r.Ignored)
 	}
 	out += "\n"
+	for i, f := range r.Evictions {
+		if f.Kind == pb.ErrorKind_ERROR_KIND_UNSPECIFIED {
+			out += fmt.Sprintf("  eviction %d done\n", i)
+		} else {
+			out += fmt.Sprintf("  eviction %d %s\n", i, showFault(f))
+		}
+	}
 	for _, g := range r.Gangs {
 		if g.Fault == nil {
 			out += "  " + g.JobId + " placed\n"

@@ -21,8 +21,8 @@ import (
 // SnapshotVersion is the format that Write writes; SnapshotMinReader is the oldest reader that
 // can read it. Raise the second only when an older reader would misread the file.
 const (
-	SnapshotVersion   = 1
-	SnapshotMinReader = 1
+	SnapshotVersion   = 2
+	SnapshotMinReader = 2 // a reader of format 1 would drop fields of jobs that it copies
 )
 
 const (

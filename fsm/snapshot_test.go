@@ -146,7 +146,7 @@ func TestSnapshotRefusals(t *testing.T) {
 	}{
 		{"foreign", []byte("PK\x03\x04 something else"), "this is not a snapshot of llmos"},
 		{"newer", forge(t, &pb.SnapshotHeader{Version: 9, MinReaderVersion: 3}),
-			"the snapshot has format 9, which needs a reader of format 3; this llmos reads up to 1: upgrade it"},
+			"the snapshot has format 9, which needs a reader of format 3; this llmos reads up to 2: upgrade it"},
 		{"none", forge(t, &pb.SnapshotHeader{}), "a format 0 for readers of 0 cannot be"},
 		{"odd", forge(t, &pb.SnapshotHeader{Version: 1, MinReaderVersion: 1, TimeMs: -1}), "the time -1 cannot be"},
 		{"hash", forge(t, &pb.SnapshotHeader{Version: 1, MinReaderVersion: 1, StateHash: empty[1:]}), "the state hash is"},
@@ -163,7 +163,7 @@ func TestSnapshotRefusals(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
-	later := forge(t, &pb.SnapshotHeader{Version: 2, MinReaderVersion: 1, StateHash: empty[:]})
+	later := forge(t, &pb.SnapshotHeader{Version: 3, MinReaderVersion: 2, StateHash: empty[:]})
 	if _, err := Read(bytes.NewReader(later)); err != nil {
 		t.Errorf("a later format that this reader may read: %v", err)
 	}

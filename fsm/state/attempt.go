@@ -12,7 +12,7 @@ import (
 const TaskEpochsKept = 16
 
 // tally counts the tasks of an attempt that has not ended, so that nothing has to walk them.
-type tally struct{ live, succeeded int32 }
+type tally struct{ live, running, succeeded int32 }
 
 // Attempt gives an attempt; nil when there is none.
 func (s *State) Attempt(jobID string, epoch uint64) *pb.Attempt {
@@ -39,17 +39,19 @@ func (t *Txn) LostAttempts(jobID string) (n int) {
 	return n
 }
 
-// AttemptTasks gives how many tasks of an attempt that has not ended are live and how many succeeded.
-func (t *Txn) AttemptTasks(jobID string, epoch uint64) (live, succeeded int32) {
+// AttemptTasks gives how many tasks of an attempt that has not ended are live, how many of those
+// run, and how many succeeded.
+func (t *Txn) AttemptTasks(jobID string, epoch uint64) (live, running, succeeded int32) {
 	n, _ := t.tallies.get(attemptKey(jobID, epoch))
-	return n.live, n.succeeded
+	return n.live, n.running, n.succeeded
 }
 
 // CopyAttempt copies an attempt so that its fields can be set.
 func CopyAttempt(a *pb.Attempt) *pb.Attempt {
 	return &pb.Attempt{JobId: a.JobId, Epoch: a.Epoch, State: a.State, PlacedMs: a.PlacedMs, EndedMs: a.EndedMs,
 		Cause: a.Cause, ExitCode: a.ExitCode, Lost: a.Lost, WorldSize: a.WorldSize, RendezvousHost: a.RendezvousHost,
-		RendezvousPort: a.RendezvousPort, CauseTask: a.CauseTask}
+		RendezvousPort: a.RendezvousPort, CauseTask: a.CauseTask, Preempted: a.Preempted,
+		Eviction: a.Eviction, EvictedFor: a.EvictedFor, Counts: a.Counts, RunningMs: a.RunningMs}
 }
 
 // PutAttempt writes an attempt, new or changed. An illegal transition is refused.

@@ -58,15 +58,15 @@ func something(f protoreflect.FieldDescriptor) protoreflect.Value {
 // TestCopies fails when a record gets a field that its copy does not take over.
 func TestCopies(t *testing.T) {
 	job, attempt, task, node := &pb.Job{}, &pb.Attempt{}, &pb.Task{}, &pb.Node{}
-	page, account, device := &pb.DeviceAccount{}, &pb.NodeAccount{}, &pb.Device{}
-	for _, m := range []proto.Message{job, attempt, task, node, page, account, device} {
+	page, account, device, reservation := &pb.DeviceAccount{}, &pb.NodeAccount{}, &pb.Device{}, &pb.Reservation{}
+	for _, m := range []proto.Message{job, attempt, task, node, page, account, device, reservation} {
 		fill(m.ProtoReflect(), 3)
 	}
 	gone := goneDevice(device)
 	gone.Health, gone.Reason = device.Health, device.Reason
 	for _, c := range []struct{ got, want proto.Message }{
 		{CopyJob(job), job}, {CopyAttempt(attempt), attempt}, {CopyTask(task), task}, {CopyNode(node), node},
-		{copyPage(page), page}, {copyAccount(account), account}, {gone, device},
+		{copyPage(page), page}, {copyAccount(account), account}, {gone, device}, {CopyReservation(reservation), reservation},
 	} {
 		if !proto.Equal(c.got, c.want) {
 			t.Errorf("%T: the copy is %v of %v", c.want, c.got, c.want)

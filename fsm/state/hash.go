@@ -53,6 +53,9 @@ const (
 	tableRequests
 	tableSequences
 	tableEvents
+	tableUsage
+	tableReservations
+	tableConfig
 )
 
 var deterministic = proto.MarshalOptions{Deterministic: true}

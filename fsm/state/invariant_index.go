@@ -30,6 +30,13 @@ func checkIndexes(c *checker) {
 	sameTree(c, "nodeNames", c.s.nodeNames, want.nodeNames)
 	sameTree(c, "requestTimes", c.s.requestTimes, want.requestTimes)
 	sameTree(c, "watches", c.s.watches, want.watches)
+	sameTree(c, "queueCounts", c.s.queueCounts, want.queueCounts)
+	sameTree(c, "claims", c.s.claims, want.claims)
+	sameTree(c, "cronJobs", c.s.cronJobs, want.cronJobs)
+	sameTree(c, "children", c.s.children, want.children)
+	sameTree(c, "openCopies", c.s.openCopies, want.openCopies)
+	sameTree(c, "dependents", c.s.dependents, want.dependents)
+	sameTree(c, "unsettled", c.s.unsettled, want.unsettled)
 }
 
 // sameTree compares two trees entry by entry. Records are compared by identity: an index must

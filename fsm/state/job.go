@@ -92,12 +92,16 @@ func (t *Txn) NextSubmit() uint32 {
 	return t.submits - 1
 }
 
-// CopyJob copies a job so that its fields can be set. The spec, which never changes, is shared.
+// CopyJob copies a job so that its fields can be set. The spec, which never changes, is shared, and
+// so are the claim and the lists: replace them, do not change them.
 func CopyJob(j *pb.Job) *pb.Job {
 	return &pb.Job{Id: j.Id, Spec: j.Spec, State: j.State, SubmitIndex: j.SubmitIndex, SubmitOrdinal: j.SubmitOrdinal,
 		User: j.User, SubmittedMs: j.SubmittedMs, StartedMs: j.StartedMs, FinishedMs: j.FinishedMs, ExitCode: j.ExitCode,
 		Reason: j.Reason, Epoch: j.Epoch, RetriesLeft: j.RetriesLeft, StopRequested: j.StopRequested,
-		ModifyIndex: j.ModifyIndex, RequestId: j.RequestId}
+		ModifyIndex: j.ModifyIndex, RequestId: j.RequestId, Parent: j.Parent, ArrayIndex: j.ArrayIndex,
+		Copies: j.Copies, CopiesUnfinished: j.CopiesUnfinished, CopiesFailed: j.CopiesFailed, BlockedBy: j.BlockedBy,
+		FiredMs: j.FiredMs, Preemptions: j.Preemptions, Resizes: j.Resizes, GpuMilliMs: j.GpuMilliMs, ReadyMs: j.ReadyMs,
+		RunMs: j.RunMs, Claim: j.Claim, Avoid: j.Avoid}
 }
 
 // PutJob writes a job, new or changed. An illegal transition is refused.
@@ -110,60 +114,6 @@ func (t *Txn) PutJob(j *pb.Job) *pb.Fault {
 	j.ModifyIndex = t.index
 	t.jobs.putRec(key, j)
 	t.touch(j.Id)
-	order, name := orderKey(j), JobName(j.Spec)
-	if old == nil {
-		t.jobOrder.put(order, j.Id)
-		t.jobNames.put(nameKey(name, j), j.Id)
-		if j.Spec.GetName() != "" {
-			t.takenNames.put(terminated(JobQueue(j.Spec), name), j.Id)
-		}
-	}
-	if !JobFinished(j.State) {
-		t.unfinished.put(order, j)
-	} else if !JobFinished(old.GetState()) {
-		t.unfinished.remove(order)
-		t.finished.put(timeKey(j.FinishedMs, j.Id), j.Id)
-		if j.Spec.GetName() != "" {
-			t.takenNames.remove(terminated(JobQueue(j.Spec), name))
-		}
-	}
+	t.indexJob(old, j)
 	return nil
-}
-
-// FinishedBefore gives at most limit IDs of jobs that finished before a time, oldest first,
-// leaving out those that still hold an allocation: a lost task may yet run.
-func (t *Txn) FinishedBefore(ms int64, limit int) (ids []string) {
-	if ms <= 0 {
-		return nil
-	}
-	for id := range values(t.finished.root(), nil) {
-		if len(ids) == limit || t.Job(id).GetFinishedMs() >= ms {
-			break
-		}
-		if len(t.allocations.collect(terminated(id), 1)) == 0 {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-// ForgetJob removes a finished job that holds nothing, with its attempts, tasks and events.
-func (t *Txn) ForgetJob(id string) {
-	j := t.Job(id)
-	if j == nil {
-		return
-	}
-	for _, r := range t.tasks.collect(terminated(id), -1) {
-		t.tasks.removeRec(taskKey(id, r.rec.Epoch, r.rec.Rank))
-	}
-	for _, r := range t.attempts.collect(terminated(id), -1) {
-		t.attempts.removeRec(attemptKey(id, r.rec.Epoch))
-	}
-	t.forgetEvents(jobScope(id))
-	t.jobs.removeRec([]byte(id))
-	t.jobOrder.remove(orderKey(j))
-	t.jobNames.remove(nameKey(JobName(j.Spec), j))
-	t.finished.remove(timeKey(j.FinishedMs, id))
-	t.watches.remove([]byte(id))
-	t.touched = ""
 }

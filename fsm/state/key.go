@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strconv"
 	"strings"
@@ -27,6 +28,9 @@ func ValidID(id string) bool {
 	}
 	return true
 }
+
+// CopyID names the nth copy of an array or cron job, from 0.
+func CopyID(parentID string, n int32) string { return parentID + "_" + strconv.Itoa(int(n)) }
 
 // JobID names the nth job submitted under a name.
 func JobID(name string, n uint64) string { return name + "-" + strconv.FormatUint(n, 10) }
@@ -98,6 +102,17 @@ func orderKey(j *pb.Job) []byte {
 func nameKey(name string, j *pb.Job) []byte {
 	key := binary.BigEndian.AppendUint64(terminated(name), ^j.GetSubmitIndex())
 	return binary.BigEndian.AppendUint32(key, ^j.GetSubmitOrdinal())
+}
+
+// childKey sorts the copies of a parent by submit order.
+func childKey(j *pb.Job) []byte { return append(terminated(j.GetParent()), orderKey(j)...) }
+
+// firstPart gives the part of a key before its first zero byte.
+func firstPart(key []byte) string {
+	if i := bytes.IndexByte(key, 0); i >= 0 {
+		key = key[:i]
+	}
+	return string(key)
 }
 
 // timeKey sorts by time, then by identifier. Times are never negative in the state.

@@ -115,13 +115,14 @@ func short(format string, args ...any) *pb.Fault {
 	return Refuse(pb.ErrorKind_ERROR_KIND_NO_CAPACITY, "plan again with the newest state", format, args...)
 }
 
-// Release moves what a task holds back to its node's account. A task that holds nothing is left
-// as it is. Capacity that the node no longer has leaves the account now.
-func (t *Txn) Release(task *pb.Task) {
+// Release moves what a task holds back to its node's account and gives what that was. A task that
+// holds nothing is left as it is, and nil given. Capacity that the node no longer has leaves the
+// account now.
+func (t *Txn) Release(task *pb.Task) *pb.Allocation {
 	key := taskKey(task.JobId, task.Epoch, task.Rank)
 	held, ok := t.allocations.get(key)
 	if !ok {
-		return
+		return nil
 	}
 	a := held.rec
 	t.allocations.removeRec(key)
@@ -145,9 +146,10 @@ func (t *Txn) Release(task *pb.Task) {
 	n := t.Node(a.NodeId)
 	if trim || next.CpuCapacity != n.CpuMilli || next.MemoryCapacity != n.MemoryBytes || overstated(n, a, next) {
 		t.trim(n, next)
-		return
+		return a
 	}
 	t.accounts.putRec([]byte(a.NodeId), next)
+	return a
 }
 
 // overstated reports whether a device that was released had more capacity in its page, because

@@ -36,6 +36,12 @@ func (s *State) Records() iter.Seq[*pb.SnapshotRecord] {
 			return &pb.SnapshotRecord{Record: &pb.SnapshotRecord_NameSequence{NameSequence: r}}
 		}) && each(s.events, yield, func(r *pb.Event) *pb.SnapshotRecord {
 			return &pb.SnapshotRecord{Record: &pb.SnapshotRecord_Event{Event: r}}
+		}) && each(s.usage, yield, func(r *pb.UsageDay) *pb.SnapshotRecord {
+			return &pb.SnapshotRecord{Record: &pb.SnapshotRecord_UsageDay{UsageDay: r}}
+		}) && each(s.reservations, yield, func(r *pb.Reservation) *pb.SnapshotRecord {
+			return &pb.SnapshotRecord{Record: &pb.SnapshotRecord_Reservation{Reservation: r}}
+		}) && each(s.config, yield, func(r *pb.SchedulerConfig) *pb.SnapshotRecord {
+			return &pb.SnapshotRecord{Record: &pb.SnapshotRecord_SchedulerConfig{SchedulerConfig: r}}
 		})
 	}
 }
@@ -66,6 +72,7 @@ func NewRestorer() *Restorer {
 // Finish gives the state. The restorer must not be used afterwards.
 func (r *Restorer) Finish(index uint64, timeMS int64) *State {
 	r.txn.index, r.txn.timeMS = index, timeMS
+	r.txn.restoreUnsettled()
 	return r.txn.Commit()
 }
 
@@ -106,6 +113,12 @@ func (r *Restorer) Add(rec *pb.SnapshotRecord) error {
 		return load(r, &t.sequences, []byte(rec.NameSequence.GetName()), rec.NameSequence)
 	case *pb.SnapshotRecord_Event:
 		return load(r, &t.diary, eventKey(rec.Event), rec.Event)
+	case *pb.SnapshotRecord_UsageDay:
+		return load(r, &t.usage, usageKey(rec.UsageDay.GetDay(), rec.UsageDay.GetQueue(), rec.UsageDay.GetUser()), rec.UsageDay)
+	case *pb.SnapshotRecord_Reservation:
+		return load(r, &t.reservations, []byte(rec.Reservation.GetName()), rec.Reservation)
+	case *pb.SnapshotRecord_SchedulerConfig:
+		return load(r, &t.config, configKey, rec.SchedulerConfig)
 	}
 	return fmt.Errorf("a record is of a kind that this version does not know")
 }
@@ -126,21 +139,11 @@ func (r *Restorer) addJob(j *pb.Job) error {
 	if err := load(r, &t.jobs, []byte(j.GetId()), j); err != nil {
 		return err
 	}
-	order, name := orderKey(j), JobName(j.Spec)
-	if _, taken := t.jobOrder.get(order); taken {
+	if _, taken := t.jobOrder.get(orderKey(j)); taken {
 		return fmt.Errorf("two jobs were submitted at index %d.%d", j.SubmitIndex, j.SubmitOrdinal)
 	}
-	t.jobOrder.put(order, j.Id)
-	t.jobNames.put(nameKey(name, j), j.Id)
 	t.watches.put([]byte(j.Id), struct{}{})
-	if JobFinished(j.State) {
-		t.finished.put(timeKey(j.FinishedMs, j.Id), j.Id)
-		return nil
-	}
-	t.unfinished.put(order, j)
-	if j.Spec.GetName() != "" {
-		t.takenNames.put(terminated(JobQueue(j.Spec), name), j.Id)
-	}
+	t.indexJob(nil, j)
 	return nil
 }
 

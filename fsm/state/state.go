@@ -1,6 +1,6 @@
 // Package state holds the replicated state of a cluster: immutable tables of jobs, attempts,
-// tasks, nodes, the ledger, queues, join tokens and idempotency records, with the indexes that
-// readers need, a hash of all records, the legal transitions, and Check with every invariant.
+// tasks, nodes, the ledger, queues, past usage, reservations, the scheduling policy, join tokens and
+// idempotency records, with the indexes that readers need, a hash of all records, the legal transitions, and Check with every invariant.
 //
 // It decides nothing about the life of a job: package fsm does, through a Txn, one command at a
 // time. It reads no clock, knows no network or disk, and starts nothing. A State is safe for any
@@ -12,6 +12,8 @@
 package state
 
 import (
+	"iter"
+
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
 	pb "llmos/proto/llmos/v1"
@@ -36,6 +38,10 @@ type State struct {
 	sequences   rows[*pb.NameSequence]  // by name
 	events      rows[*pb.Event]         // by scope, index and ordinal
 
+	usage        rows[*pb.UsageDay]        // by day, queue and user
+	reservations rows[*pb.Reservation]     // by name
+	config       rows[*pb.SchedulerConfig] // one, under configKey
+
 	indexes
 }
 
@@ -51,6 +57,14 @@ type indexes struct {
 	nodeNames    *iradix.Tree[string]   // name, ID -> ID
 	requestTimes *iradix.Tree[string]   // time, ID -> ID
 	watches      *iradix.Tree[struct{}] // job ID -> touched with every change of the job
+
+	queueCounts *iradix.Tree[QueueCount] // queue -> its unfinished jobs
+	claims      *iradix.Tree[string]     // ID -> ID, while something is kept for the job
+	cronJobs    *iradix.Tree[string]     // ID -> ID, while it starts copies
+	children    *iradix.Tree[string]     // array or cron job, submit order -> ID of the copy
+	openCopies  *iradix.Tree[string]     // the same, while the copy is unfinished and not asked to stop
+	dependents  *iradix.Tree[string]     // job, ID of one that waits for it -> that ID
+	unsettled   *iradix.Tree[string]     // what an end or a stop has still to bring about: see settle.go
 }
 
 // New gives the empty state at index 0.
@@ -62,11 +76,15 @@ func New() *State {
 		allocations: iradix.New[*row[*pb.Allocation]](), queues: iradix.New[*row[*pb.Queue]](),
 		tokens: iradix.New[*row[*pb.JoinToken]](), requests: iradix.New[*row[*pb.RequestRecord]](),
 		sequences: iradix.New[*row[*pb.NameSequence]](), events: iradix.New[*row[*pb.Event]](),
+		usage: iradix.New[*row[*pb.UsageDay]](), reservations: iradix.New[*row[*pb.Reservation]](),
+		config: iradix.New[*row[*pb.SchedulerConfig]](),
 		indexes: indexes{
 			jobOrder: iradix.New[string](), unfinished: iradix.New[*pb.Job](), finished: iradix.New[string](),
 			jobNames: iradix.New[string](), takenNames: iradix.New[string](), tallies: iradix.New[tally](),
 			nodeTasks: iradix.New[*pb.Task](), nodeNames: iradix.New[string](), requestTimes: iradix.New[string](),
-			watches: iradix.New[struct{}](),
+			watches: iradix.New[struct{}](), queueCounts: iradix.New[QueueCount](), claims: iradix.New[string](),
+			cronJobs: iradix.New[string](), children: iradix.New[string](), openCopies: iradix.New[string](),
+			dependents: iradix.New[string](), unsettled: iradix.New[string](),
 		},
 	}
 }
@@ -82,6 +100,13 @@ func (s *State) TimeMS() int64 { return s.timeMS }
 func (s *State) Hash() [32]byte { return s.hash.bytes() }
 
 var clusterKey = []byte("cluster")
+
+// jobsOf walks the jobs whose IDs an index holds below a prefix.
+func (s *State) jobsOf(index *iradix.Tree[string], prefix []byte) iter.Seq[*pb.Job] {
+	return func(yield func(*pb.Job) bool) {
+		index.Root().WalkPrefix(prefix, func(_ []byte, id string) bool { return !yield(s.Job(id)) })
+	}
+}
 
 // Cluster is the cluster's own record; nil before InitCluster.
 func (s *State) Cluster() *pb.ClusterMeta { return lookup(s.cluster, clusterKey) }

@@ -79,6 +79,9 @@ func (e *edit[V]) remove(key []byte) {
 	e.open()
 	old, _ := e.txn.Delete(key)
 	e.grown--
+	if e.journal == nil {
+		return
+	}
 	e.journal.undo = append(e.journal.undo, func() { e.txn.Insert(key, old); e.grown++ })
 }
 
@@ -191,6 +194,21 @@ func values[V any](root *iradix.Node[V], prefix []byte) iter.Seq[V] {
 	return func(yield func(V) bool) {
 		root.WalkPrefix(prefix, func(_ []byte, v V) bool { return !yield(v) })
 	}
+}
+
+// keys walks the keys below a prefix in order. They must not be modified.
+func keys[V any](root *iradix.Node[V], prefix []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		root.WalkPrefix(prefix, func(key []byte, _ V) bool { return !yield(key) })
+	}
+}
+
+// holds reports whether there is an entry below a prefix.
+func holds[V any](e *edit[V], prefix []byte) bool {
+	for range keys(e.root(), prefix) {
+		return true
+	}
+	return false
 }
 
 // records walks the records below a prefix in the order of their keys.

@@ -91,6 +91,12 @@ func (t *Txn) countTask(old, k *pb.Task) {
 	if !TaskLive(k.State) && TaskLive(old.GetState()) {
 		n.live--
 	}
+	switch {
+	case k.State == pb.TaskState_TASK_STATE_RUNNING:
+		n.running++
+	case old.GetState() == pb.TaskState_TASK_STATE_RUNNING:
+		n.running--
+	}
 	if k.State == pb.TaskState_TASK_STATE_SUCCEEDED {
 		n.succeeded++
 	}

@@ -10,14 +10,16 @@ import (
 
 // The legal transitions. A record may also be rewritten in the state that it has; a new record
 // starts in the state listed under UNSPECIFIED. Everything else is a fault: states only go
-// forward, but for a job that is tried again and a node that answers again.
+// forward, but for a job that is tried again and a node that answers again. An array runs from the
+// start, and a cron job is scheduled, because neither is ever placed itself.
 
 var jobTransitions = map[pb.JobState][]pb.JobState{
-	pb.JobState_JOB_STATE_UNSPECIFIED: {pb.JobState_JOB_STATE_PENDING},
-	pb.JobState_JOB_STATE_PENDING:     {pb.JobState_JOB_STATE_RUNNING, pb.JobState_JOB_STATE_CANCELLED},
+	pb.JobState_JOB_STATE_UNSPECIFIED: {pb.JobState_JOB_STATE_PENDING, pb.JobState_JOB_STATE_RUNNING, pb.JobState_JOB_STATE_SCHEDULED},
+	pb.JobState_JOB_STATE_PENDING:     {pb.JobState_JOB_STATE_RUNNING, pb.JobState_JOB_STATE_CANCELLED, pb.JobState_JOB_STATE_FAILED},
+	pb.JobState_JOB_STATE_SCHEDULED:   {pb.JobState_JOB_STATE_CANCELLED, pb.JobState_JOB_STATE_FAILED},
 	pb.JobState_JOB_STATE_RUNNING: {pb.JobState_JOB_STATE_PENDING, pb.JobState_JOB_STATE_STOPPING,
 		pb.JobState_JOB_STATE_SUCCEEDED, pb.JobState_JOB_STATE_FAILED},
-	pb.JobState_JOB_STATE_STOPPING: {pb.JobState_JOB_STATE_SUCCEEDED, pb.JobState_JOB_STATE_CANCELLED},
+	pb.JobState_JOB_STATE_STOPPING: {pb.JobState_JOB_STATE_SUCCEEDED, pb.JobState_JOB_STATE_CANCELLED, pb.JobState_JOB_STATE_FAILED},
 }
 
 var attemptTransitions = map[pb.AttemptState][]pb.AttemptState{

@@ -29,8 +29,9 @@ func legal[S interface {
 // TestTransitions holds every pair of states to the list that people agreed on.
 func TestTransitions(t *testing.T) {
 	for _, c := range []struct{ what, got, want string }{
-		{"job", legal(jobTransitions), "pending>cancelled pending>running running>failed running>pending running>stopping " +
-			"running>succeeded stopping>cancelled stopping>succeeded unspecified>pending"},
+		{"job", legal(jobTransitions), "pending>cancelled pending>failed pending>running running>failed running>pending running>stopping " +
+			"running>succeeded scheduled>cancelled scheduled>failed stopping>cancelled stopping>failed stopping>succeeded " +
+			"unspecified>pending unspecified>running unspecified>scheduled"},
 		{"attempt", legal(attemptTransitions), "ending>ended live>ended live>ending unspecified>live"},
 		{"task", legal(taskTransitions), "assigned>failed assigned>lost assigned>running assigned>stopped assigned>succeeded " +
 			"running>failed running>lost running>stopped running>succeeded unspecified>assigned"},

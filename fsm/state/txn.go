@@ -28,6 +28,10 @@ type Txn struct {
 	sequences   editTable[*pb.NameSequence]
 	diary       editTable[*pb.Event]
 
+	usage        editTable[*pb.UsageDay]
+	reservations editTable[*pb.Reservation]
+	config       editTable[*pb.SchedulerConfig]
+
 	jobOrder     edit[string]
 	unfinished   edit[*pb.Job]
 	finished     edit[string]
@@ -38,6 +42,14 @@ type Txn struct {
 	nodeNames    edit[string]
 	requestTimes edit[string]
 	watches      edit[struct{}]
+
+	queueCounts edit[QueueCount]
+	claims      edit[string]
+	cronJobs    edit[string]
+	children    edit[string]
+	openCopies  edit[string]
+	dependents  edit[string]
+	unsettled   edit[string]
 }
 
 // Begin starts the change that the log entry at index makes. The state's time becomes timeMS
@@ -61,11 +73,17 @@ func (t *Txn) open(s *State, j *journal) {
 	t.requests = editTableOf(tableRequests, s.requests, j)
 	t.sequences = editTableOf(tableSequences, s.sequences, j)
 	t.diary = editTableOf(tableEvents, s.events, j)
+	t.usage = editTableOf(tableUsage, s.usage, j)
+	t.reservations = editTableOf(tableReservations, s.reservations, j)
+	t.config = editTableOf(tableConfig, s.config, j)
 	t.jobOrder, t.unfinished, t.finished = editOf(s.jobOrder, j), editOf(s.unfinished, j), editOf(s.finished, j)
 	t.jobNames, t.takenNames, t.tallies = editOf(s.jobNames, j), editOf(s.takenNames, j), editOf(s.tallies, j)
 	t.nodeTasks, t.nodeNames = editOf(s.nodeTasks, j), editOf(s.nodeNames, j)
 	t.requestTimes, t.watches = editOf(s.requestTimes, j), editOf(s.watches, j)
 	t.watches.notify = true
+	t.queueCounts, t.claims, t.cronJobs = editOf(s.queueCounts, j), editOf(s.claims, j), editOf(s.cronJobs, j)
+	t.children, t.openCopies = editOf(s.children, j), editOf(s.openCopies, j)
+	t.dependents, t.unsettled = editOf(s.dependents, j), editOf(s.unsettled, j)
 }
 
 // Index is the index of the log entry that is being applied.
@@ -111,13 +129,18 @@ func (t *Txn) Commit() *State {
 	n.tokens, buf = t.tokens.commitHash(&t.hash, buf)
 	n.requests, buf = t.requests.commitHash(&t.hash, buf)
 	n.sequences, buf = t.sequences.commitHash(&t.hash, buf)
-	n.events, _ = t.diary.commitHash(&t.hash, buf)
+	n.events, buf = t.diary.commitHash(&t.hash, buf)
+	n.usage, buf = t.usage.commitHash(&t.hash, buf)
+	n.reservations, buf = t.reservations.commitHash(&t.hash, buf)
+	n.config, _ = t.config.commitHash(&t.hash, buf)
 	n.hash = t.hash
 	n.indexes = indexes{
 		jobOrder: t.jobOrder.commit(), unfinished: t.unfinished.commit(), finished: t.finished.commit(),
 		jobNames: t.jobNames.commit(), takenNames: t.takenNames.commit(), tallies: t.tallies.commit(),
 		nodeTasks: t.nodeTasks.commit(), nodeNames: t.nodeNames.commit(), requestTimes: t.requestTimes.commit(),
-		watches: t.watches.commit(),
+		watches: t.watches.commit(), queueCounts: t.queueCounts.commit(), claims: t.claims.commit(),
+		cronJobs: t.cronJobs.commit(), children: t.children.commit(), openCopies: t.openCopies.commit(),
+		dependents: t.dependents.commit(), unsettled: t.unsettled.commit(),
 	}
 	return n
 }

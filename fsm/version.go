@@ -1,0 +1,36 @@
+package fsm
+
+import pb "llmos/proto/llmos/v1"
+
+// StateVersion is the version of what commands mean that this program writes. A cluster keeps the
+// version that it has (ClusterMeta.state_version) until a leader raises it with InitCluster, once
+// every server can follow: until then the same log gives the same records as before, so that
+// servers of two versions agree on every hash, and a log that an older server wrote is replayed to
+// the hash that it had.
+const StateVersion = 2
+
+// versionScheduling brought ready, running and run times of jobs, usage, avoided nodes, the counts
+// of attempts, and room kept for gangs that lost a node.
+const versionScheduling = 2
+
+// stateVersionOf is the version that InitCluster asks for: the newest when it does not say.
+func stateVersionOf(m *pb.ClusterMeta) uint32 {
+	if m.StateVersion == 0 {
+		return StateVersion
+	}
+	return m.StateVersion
+}
+
+// keepsTimes reports whether commands that version 1 knew write what version 2 brought.
+func (a *applier) keepsTimes() bool {
+	cluster := a.txn.Cluster()
+	return cluster == nil || cluster.StateVersion >= versionScheduling
+}
+
+// readyMS is the time at which a job begins to wait for a placement: now.
+func (a *applier) readyMS() int64 {
+	if !a.keepsTimes() {
+		return 0
+	}
+	return a.txn.TimeMS()
+}
