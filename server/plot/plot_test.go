@@ -75,7 +75,7 @@ func drawings() map[string]func(file string) error {
 				[]plot.Series{wave("fifo", 80, 48, 62, 9), wave("fifo + easy backfill", 80, 48, 74, 8), wave("llmos", 80, 48, 88, 5)}, f)
 		},
 		"steps-dense": func(f string) error {
-			return plot.Steps("Queued jobs", "jobs", []plot.Series{wave("fifo", 40_000, 1800, 14_000, 3000), wave("llmos", 40_000, 1800, 6000, 2500)}, f)
+			return plot.Steps("Queued jobs", "jobs", []plot.Series{wave("fifo", 9000, 1800, 14_000, 3000), wave("llmos", 9000, 1800, 6000, 2500)}, f)
 		},
 		"steps-short": func(f string) error {
 			return plot.Steps("Queued jobs", "jobs", []plot.Series{wave("llmos", 30, 1.2, 3, 2)}, f)
@@ -91,7 +91,7 @@ func drawings() map[string]func(file string) error {
 			return plot.Gantt("Cluster: llmos", rows, bars, f)
 		},
 		"gantt-dense": func(f string) error {
-			rows, bars := gantt(300, 200)
+			rows, bars := gantt(70, 60)
 			return plot.Gantt("Cluster: llmos", rows, bars, f)
 		},
 		"bands": func(f string) error {
@@ -143,14 +143,14 @@ func checkInked(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	b, inked := img.Bounds(), 0
-	for y := b.Min.Y; y < b.Max.Y; y += 2 {
-		for x := b.Min.X; x < b.Max.X; x += 2 {
+	for y := b.Min.Y; y < b.Max.Y; y += 8 {
+		for x := b.Min.X; x < b.Max.X; x += 8 {
 			if r, g, bl, _ := img.At(x, y).RGBA(); r+g+bl < 3*0xe000 {
 				inked++
 			}
 		}
 	}
-	if share := float64(4*inked) / float64(b.Dx()*b.Dy()); b.Dx() != 1440 || share < 0.005 {
+	if share := float64(64*inked) / float64(b.Dx()*b.Dy()); b.Dx() != 1440 || share < 0.005 {
 		t.Errorf("%s: %v with %.2f %% inked", file, b, 100*share)
 	}
 }
