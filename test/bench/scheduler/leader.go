@@ -1,0 +1,237 @@
+package main
+
+import (
+	"fmt"
+	"math/rand"
+	"slices"
+	"time"
+
+	"llmos/server/scheduler"
+)
+
+// The cluster: nodes of one machine type in racks and zones.
+const (
+	rackNodes  = 32
+	zoneNodes  = 2048
+	nodeGPUs   = 8
+	nodeCPU    = 128_000 // millicores
+	nodeMemory = 2 << 40
+	gpuMemory  = 80 << 30
+	versionOne = 1
+)
+
+// leader holds a cluster and its queue as the leader of a real one does, and is not timed
+// but for the pass.
+type leader struct {
+	random  *rand.Rand
+	work    workload
+	cache   scheduler.Cache
+	policy  scheduler.Policy
+	nodes   []scheduler.Node
+	buffers [2][]scheduler.Node // what passes see: nobody modifies the last one given
+	turns   int
+	version uint64
+	dirty   map[int]bool // nodes that the other buffer does not show yet
+	before  map[int]bool
+	at      map[string]int
+	running []job
+	pending []scheduler.Job
+	submits int
+	target  int64 // GPU thousandths that should be held after a pass
+	held    int64
+	last    []int64       // what the jobs of the last pass hold
+	aside   time.Duration // of the last call of pass: what was not the pass
+}
+
+type job struct {
+	role  scheduler.Role
+	tasks []scheduler.TaskPlacement
+	held  int64
+}
+
+func newLeader(nodes, full int, w workload, depth int, seed int64) *leader {
+	l := &leader{random: rand.New(rand.NewSource(seed)), work: w, dirty: map[int]bool{}, before: map[int]bool{}, at: map[string]int{},
+		version: versionOne, policy: scheduler.Policy{GangsMax: 1 << 20, TasksMax: 1 << 20}}
+	for i := range nodes {
+		l.nodes = append(l.nodes, newNode(i))
+		l.at[l.nodes[i].ID] = i
+	}
+	l.buffers = [2][]scheduler.Node{slices.Clone(l.nodes), slices.Clone(l.nodes)}
+	l.target = int64(nodes) * nodeGPUs * 1000 * int64(full) / 100
+	l.fill()
+	for len(l.pending) < depth {
+		l.submit()
+	}
+	l.policy = scheduler.Policy{GangsMax: w.perPass, TasksMax: 1 << 20}
+	l.cache = scheduler.Cache{} // the first timed pass is cold
+	l.makeRoom()
+	return l
+}
+
+func newNode(i int) scheduler.Node {
+	n := scheduler.Node{ID: fmt.Sprintf("node-%05d", i), CPU: nodeCPU, CPUFree: nodeCPU, Memory: nodeMemory, MemFree: nodeMemory,
+		PortMin: 20000, PortMax: 29999, Version: versionOne,
+		Labels: map[string]string{"rack": fmt.Sprintf("r%03d", i/rackNodes), "zone": fmt.Sprintf("z%d", i/zoneNodes)}}
+	for d := range nodeGPUs {
+		n.Devices = append(n.Devices, scheduler.Device{ID: fmt.Sprintf("%s.%d", n.ID, d), Model: "H100-80GB", Memory: gpuMemory, MemFree: gpuMemory,
+			ShareFree: 1000, Available: true, NUMA: int32(d / 4), Island: "nvlink-0"})
+	}
+	return n
+}
+
+// fill starts jobs of the kind until the target is reached, in plans of the scheduler
+// itself, and then lets a fifth of them end and others start in several turns, so that the
+// cluster is used as one that has been running for long.
+func (l *leader) fill() {
+	for l.held < l.target {
+		before := l.held
+		for left := l.target - l.held; left > 0 && len(l.pending) < 4096; {
+			left -= shareOf(&l.submit().Roles[0])
+		}
+		l.pass()
+		if l.held == before {
+			break
+		}
+	}
+	l.pending = nil
+	for range 8 {
+		for range len(l.running) / 20 {
+			l.end(l.random.Intn(len(l.running)))
+		}
+		for left := l.target - l.held; left > 0; {
+			left -= shareOf(&l.submit().Roles[0])
+		}
+		l.pass()
+		l.pending = nil
+	}
+}
+
+func (l *leader) submit() *scheduler.Job {
+	role := l.work.roles[l.random.Intn(len(l.work.roles))]
+	if role.Task.CPU == 0 { // all different
+		role.Task.CPU = int64(max(1, role.Task.GPUs)) * (1000 + l.random.Int63n(14_000))
+	}
+	l.submits++
+	l.pending = append(l.pending, scheduler.Job{ID: fmt.Sprintf("job-%d", l.submits), Priority: 50, Submit: uint64(l.submits), Attempt: 1,
+		Roles: []scheduler.Role{role}, Rendezvous: role.Count > 1})
+	return &l.pending[len(l.pending)-1]
+}
+
+// turn is what happens between two passes.
+func (l *leader) turn() {
+	for range len(l.last) {
+		l.submit()
+	}
+	l.makeRoom()
+}
+
+// makeRoom ends random jobs until a pass can place as many as it may without leaving the
+// target behind.
+func (l *leader) makeRoom() {
+	var next int64
+	for i := range l.pending[:min(len(l.pending), l.work.perPass)] {
+		next += shareOf(&l.pending[i].Roles[0])
+	}
+	for l.held > max(0, l.target-next) && len(l.running) > 0 {
+		l.end(l.random.Intn(len(l.running)))
+	}
+}
+
+func (l *leader) end(i int) {
+	j := l.running[i]
+	l.running[i] = l.running[len(l.running)-1]
+	l.running = l.running[:len(l.running)-1]
+	l.move(&j, -1)
+}
+
+// pass schedules and applies the plan; aside is the time that it took for the rest.
+func (l *leader) pass() (jobs, tasks int) {
+	start := time.Now()
+	nodes := l.snapshot()
+	l.aside = time.Since(start)
+	plan := l.cache.Schedule(scheduler.Snapshot{NowMS: int64(l.turns), Nodes: nodes, Pending: l.pending}, l.policy)
+	start = time.Now()
+	l.last = l.last[:0]
+	placed := make(map[string]*scheduler.Placement, len(plan.Placements))
+	for i := range plan.Placements {
+		placed[plan.Placements[i].JobID] = &plan.Placements[i]
+	}
+	waiting := make([]scheduler.Job, 0, len(l.pending))
+	for i := range l.pending {
+		p := placed[l.pending[i].ID]
+		if p == nil {
+			waiting = append(waiting, l.pending[i])
+			continue
+		}
+		j := job{role: l.pending[i].Roles[0], tasks: p.Tasks}
+		for _, t := range p.Tasks {
+			for _, g := range t.Devices {
+				j.held += int64(g.Share)
+			}
+		}
+		l.move(&j, 1)
+		l.running = append(l.running, j)
+		l.last = append(l.last, j.held)
+		tasks += len(p.Tasks)
+	}
+	l.pending = waiting
+	l.aside += time.Since(start)
+	return len(plan.Placements), tasks
+}
+
+// move takes (sign 1) or gives back (-1) what a job holds.
+func (l *leader) move(j *job, sign int64) {
+	l.held += sign * j.held
+	for i := range j.tasks {
+		at := l.at[j.tasks[i].NodeID]
+		n := &l.nodes[at]
+		n.CPUFree -= sign * j.role.Task.CPU
+		n.MemFree -= sign * j.role.Task.Memory
+		if !l.dirty[at] {
+			n.Devices = slices.Clone(n.Devices)
+			l.dirty[at] = true
+			l.version++
+			n.Version = l.version
+		}
+		for _, g := range j.tasks[i].Devices {
+			for d := range n.Devices {
+				if n.Devices[d].ID == g.DeviceID {
+					n.Devices[d].ShareFree -= int32(sign) * g.Share
+					n.Devices[d].MemFree -= sign * g.Memory
+				}
+			}
+		}
+		ports := slices.Clone(n.Ports)
+		for _, p := range j.tasks[i].Ports {
+			if place, found := slices.BinarySearch(ports, p); sign > 0 {
+				ports = slices.Insert(ports, place, p)
+			} else if found {
+				ports = slices.Delete(ports, place, place+1)
+			}
+		}
+		n.Ports = ports
+	}
+}
+
+// snapshot gives the nodes as they are, in the buffer that the last pass did not get.
+func (l *leader) snapshot() []scheduler.Node {
+	l.turns++
+	b := l.buffers[l.turns%2]
+	for at := range l.before {
+		b[at] = l.nodes[at]
+	}
+	for at := range l.dirty {
+		b[at] = l.nodes[at]
+	}
+	l.before, l.dirty = l.dirty, l.before
+	clear(l.dirty)
+	return b
+}
+
+func shareOf(r *scheduler.Role) int64 {
+	share := int64(1000)
+	if r.Task.Share > 0 {
+		share = int64(r.Task.Share)
+	}
+	return int64(r.Count) * int64(r.Task.GPUs) * share
+}
