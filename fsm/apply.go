@@ -61,6 +61,10 @@ func (a *applier) dispatch(c *pb.Command, r *pb.Result) *pb.Fault {
 		return a.collect(op.Collect)
 	case *pb.Command_VerifyHash:
 		return a.verifyHash(op.VerifyHash)
+	case *pb.Command_SetQueues:
+		return a.setQueues(op.SetQueues)
+	case *pb.Command_SetSchedulerConfig:
+		return a.setSchedulerConfig(op.SetSchedulerConfig)
 	case *pb.Command_LapseClaims:
 		return a.lapseClaims(op.LapseClaims)
 	}

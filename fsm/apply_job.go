@@ -36,7 +36,7 @@ func (a *applier) submitJob(c *pb.SubmitJob, r *pb.Result) *pb.Fault {
 			return repeated(seen, digest[:], r)
 		}
 	}
-	if f := a.admit(spec); f != nil {
+	if f := a.admit(spec, 1); f != nil {
 		return f
 	}
 	return a.newJob(c, digest[:], r)
@@ -50,38 +50,6 @@ func repeated(seen *pb.RequestRecord, digest []byte, r *pb.Result) *pb.Fault {
 	}
 	r.JobId, r.RepeatedRequest = seen.JobId, true
 	return nil
-}
-
-// admit checks a valid spec against the state.
-func (a *applier) admit(spec *pb.JobSpec) *pb.Fault {
-	queue := state.JobQueue(spec)
-	if queue != state.DefaultQueue && a.txn.Queue(queue) == nil {
-		f := state.Refuse(pb.ErrorKind_ERROR_KIND_NOT_FOUND, "leave queue out, or use "+state.DefaultQueue, "there is no queue %q", queue)
-		f.Field = "queue"
-		return f
-	}
-	if spec.Name != "" {
-		if taken := a.txn.NameTaken(queue, spec.Name); taken != nil {
-			f := state.Refuse(pb.ErrorKind_ERROR_KIND_CONFLICT,
-				fmt.Sprintf("stop it with llmos stop %s, or choose another name", taken.Id),
-				"a job named %q is still %s as %s", spec.Name, stillDoing[taken.State], taken.Id)
-			f.Field = "name"
-			return f
-		}
-	}
-	if n := a.txn.UnfinishedJobs(); n >= unfinishedJobsMax {
-		return limit("wait until some have finished", "the cluster has %d unfinished jobs already", n)
-	}
-	if n := a.txn.NameCount(); n >= jobNamesMax && !a.txn.KnowsName(state.JobName(spec)) {
-		return limit("use a name that was used before", "the cluster has seen %d names of jobs already", n)
-	}
-	return nil
-}
-
-var stillDoing = map[pb.JobState]string{
-	pb.JobState_JOB_STATE_PENDING:  "waiting",
-	pb.JobState_JOB_STATE_RUNNING:  "running",
-	pb.JobState_JOB_STATE_STOPPING: "stopping",
 }
 
 func (a *applier) newJob(c *pb.SubmitJob, digest []byte, r *pb.Result) *pb.Fault {

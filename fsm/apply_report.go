@@ -115,6 +115,11 @@ func (a *applier) jobStarted(jobID string) *pb.Fault {
 // taskEnded writes the end of a task that was live, frees what it held, and draws the
 // conclusions for its attempt. The task is the caller's own copy.
 func (a *applier) taskEnded(task *pb.Task) *pb.Fault {
+	if task.State == pb.TaskState_TASK_STATE_FAILED && task.Desired == pb.TaskDesired_TASK_DESIRED_RUN {
+		if f := a.avoid(task.JobId, task.NodeId); f != nil {
+			return f
+		}
+	}
 	failed := task.State != pb.TaskState_TASK_STATE_SUCCEEDED && a.txn.Attempt(task.JobId, task.Epoch).GetState() == pb.AttemptState_ATTEMPT_STATE_LIVE
 	if failed && a.missesNode(task.JobId, task.Epoch) { // before it releases what it holds
 		if f := a.keepSurvivors(task.JobId, task.Epoch); f != nil {
