@@ -15,9 +15,9 @@ type Cache struct {
 // Schedule gives the plan that the function Schedule gives.
 func (c *Cache) Schedule(s Snapshot, policy Policy) *Plan {
 	policy = policy.withDefaults()
-	jobs := inOrder(s.Pending)
+	jobs := inOrder(s.Pending, policy)
 	r := c.load(byID(s.Nodes), policy.Weights, roundRatio(cpuPerDevice(jobs)))
-	return newPass(s, policy, jobs, r).run()
+	return newRound(&s, newPass(s, policy, jobs, r)).run()
 }
 
 // load gives the room of the nodes, which are in order of ID.

@@ -16,37 +16,22 @@ func (p *Plan) Explain(jobID string) (reason Reason, ok bool) {
 	if i < 0 || p.placed[i] {
 		return Reason{}, false
 	}
-	job := &p.jobs[i]
-	reason = p.explain(job)
-	if h := p.holdOf(jobID); h != nil {
-		reason.Details = append(reason.Details,
-			"it has waited long: its share of "+listed(namesOf(p.after(), h), holdersShown)+" is kept free for it")
-	}
-	ahead := 0
-	for j := range i {
-		if !p.placed[j] {
-			ahead++
-		}
-	}
-	if ahead > 0 {
-		reason.Details = append(reason.Details, plural(int64(ahead), "pending job")+" before it in order")
-	}
-	return reason, true
+	return p.inTime(i, p.because(i)), true
 }
 
-func (p *Plan) holdOf(jobID string) *hold {
-	for i := range p.holds {
-		if p.holds[i].job.ID == jobID {
-			return &p.holds[i]
-		}
+// because gives the dominant reason: something other than room, or what room it lacks.
+func (p *Plan) because(i int) Reason {
+	if b, ok := p.blocks[i]; ok && b.kind != blockedByBound {
+		return p.waits(&p.jobs[i], &b)
 	}
-	return nil
+	return p.explain(&p.jobs[i])
 }
 
-func namesOf(r *room, h *hold) []string {
+// namesOf gives the names of the nodes of which something is kept.
+func (p *Plan) namesOf(k *keep) []string {
 	var names []string
-	for _, k := range h.parts {
-		names = append(names, r.spec[k.node].called())
+	for _, node := range k.nodesOf() {
+		names = append(names, p.nodes[node].called())
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -75,11 +60,8 @@ func (p *Plan) explain(job *Job) Reason {
 
 // fitsButWaits explains a job whose roles all find room, each by itself.
 func (p *Plan) fitsButWaits(job *Job) Reason {
-	if len(p.holds) > 0 && p.holds[0].job.ID != job.ID {
-		h := p.holds[0]
-		return Reason{Cause: CauseBehind,
-			Text:   fmt.Sprintf("is behind %s, which has waited long and has its part of %s kept free", h.job.ID, listed(namesOf(p.after(), &h), holdersShown)),
-			Remedy: "it starts after that job, or beside it when other nodes have room; a higher priority would put it first"}
+	if reason, ok := p.behindKept(job); ok {
+		return reason
 	}
 	if p.Truncated {
 		return Reason{Cause: CauseNextPass, Text: "its turn comes in the next scheduling pass", Remedy: "nothing needs to be done"}

@@ -19,10 +19,16 @@ const (
 	CausePorts                   // no ports are left
 	CauseBehind                  // what it needs is kept free for a job before it
 	CauseNextPass                // a bound ended the pass before its turn
+	CauseQuota                   // a quota or a limit of its queue or user is used up
+	CauseArray                   // as many jobs of its array run as may
+	CauseVictims                 // jobs are being stopped for it
+	CauseRepair                  // it lost a node, and waits for a replacement
+	CauseReserved                // nodes are reserved, and it may run into that time
 )
 
 var causeNames = [...]string{"none", "never-fits", "no-model", "no-nodes", "not-ready", "capacity", "fragmented",
-	"cpu", "memory", "ports", "behind", "next-pass"}
+	"cpu", "memory", "ports", "behind", "next-pass",
+	"quota", "array", "victims", "repair", "reserved"}
 
 func (c Cause) String() string { return causeNames[c] }
 

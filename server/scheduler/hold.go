@@ -5,19 +5,7 @@ import (
 	"slices"
 )
 
-// hold is what is kept free for a job that cannot start yet. It exists only within a pass:
-// jobs behind the holder see the held part of the nodes as taken.
-//
-// The nodes are those on which the gang would fit if they were empty, least busy first.
-// While they are held nothing new of lower rank starts on them, so the busiest of them only
-// gets less busy, and another choice in a later pass is made only when it is less busy
-// still: the holder's turn comes when the longest task on those nodes ends. What the holder
-// does not need of its nodes stays open to others.
-type hold struct {
-	job   *Job
-	parts []held
-}
-
+// held is a part of one node: what a task holds, or what is kept there.
 type held struct {
 	node        int32
 	ports       int32
@@ -25,27 +13,93 @@ type held struct {
 	devices     []granted
 }
 
-// hold reserves the nodes on which the job would fit first. It fails when the gang would
-// not fit on the ready nodes even if they were empty.
-func (p *pass) hold(job *Job) (hold, bool) {
-	if p.empty == nil {
-		r := newRoom(p.now.room.spec, p.policy.Weights, p.ratio, viewEmpty)
-		p.empty = newPlacer(r)
-		p.empty.prefer = p.now.room.busy
+// keepFor keeps room for a blocked job: a reservation at the earliest time at which it really
+// places, or, where nobody knows such a time, its share of the nodes that are least busy.
+func (r *round) keepFor(job *Job) (*keep, bool) {
+	if r.policy.Backfill != BackfillConservative && job.WaitedMS < r.policy.HoldAfterMS {
+		return nil, false
 	}
-	entries, ok := p.empty.put(job)
-	if !ok {
-		return hold{}, false
-	}
-	h := hold{job: job}
-	groups := p.now.room.groups(job)
-	for _, g := range groups {
-		for rank := g.firstRank; rank < g.firstRank+g.count; rank++ {
-			entry := &p.empty.room.trail[entries[rank]]
-			h.parts = append(h.parts, p.now.room.keep(int(entry.node), &g.shape, entry.ports))
+	if r.reserved+r.held < r.policy.ReservationsMax && r.searches < searchesMax+r.policy.ReservationsMax {
+		r.searches++
+		small := job.sized(0)
+		if k, ok := r.earliest(&small); ok {
+			k.job = job
+			r.reserved++
+			r.addKeep(k)
+			return k, true
 		}
 	}
-	return h, true
+	if r.held < r.policy.Holds && r.reserved+r.held < max(r.policy.Holds, r.policy.ReservationsMax) {
+		if k, ok := r.hold(job); ok {
+			r.held++
+			r.addKeep(k)
+			return k, true
+		}
+	}
+	return nil, false
+}
+
+// searchesMax bounds the searches for an earliest start that find none.
+const searchesMax = 4
+
+// hold keeps what a job needs of the nodes on which it would fit if they were empty, least
+// busy first. It fails when it would not fit on the ready nodes even then.
+//
+// While they are held nothing new of lower rank starts on them, so the busiest of them only
+// gets less busy, and another choice in a later pass is made only when it is less busy
+// still: the holder's turn comes when the longest task on those nodes ends. What the holder
+// does not need of its nodes stays open to others.
+func (r *round) hold(job *Job) (*keep, bool) {
+	e := r.emptyPlacer()
+	small := job.sized(0)
+	e.prefer = r.now.room.busy
+	entries, ok := e.put(&small)
+	if !ok {
+		return nil, false
+	}
+	k := &keep{job: job, end: forever}
+	for _, g := range r.now.room.groups(&small) {
+		for rank := g.firstRank; rank < g.firstRank+g.count; rank++ {
+			entry := &e.room.trail[entries[rank]]
+			part := r.now.room.spare(int(entry.node), &g.shape, entry.ports)
+			r.now.room.add(&part, -1) // the gang's next task finds other devices
+			k.parts = append(k.parts, part)
+		}
+	}
+	k.lift(r.now.room)
+	return k, true
+}
+
+// emptyPlacer places on the ready nodes as if they were empty, but for what others hold.
+func (r *round) emptyPlacer() *placer {
+	if r.empty == nil {
+		r.empty = r.placerIn(newRoom(r.now.room.spec, r.policy.Weights, r.ratio, viewEmpty))
+	}
+	return r.empty
+}
+
+// couldRun says whether the job would fit on the ready nodes if they were empty.
+func (r *round) couldRun(job *Job) bool {
+	e := r.emptyPlacer()
+	mark := len(e.room.trail)
+	small := job.sized(0)
+	_, ok := e.put(&small)
+	e.room.rollback(mark)
+	return ok
+}
+
+// placerIn gives a placer with no memory of failures.
+func (r *round) placerIn(in *room) *placer {
+	p := newPlacer(in)
+	p.running = r.s.Running
+	return p
+}
+
+// another gives a placer of the pass's room with no memory of failures.
+func (r *round) another() *placer {
+	p := r.placerIn(r.now.room)
+	p.placed, p.names, p.holders = r.now.placed, r.now.names, r.now.holders
+	return p
 }
 
 // busy is the part of a node that would have to become free, in thousandths of what the
@@ -58,25 +112,20 @@ func (r *room) busy(node int, s *shape) float64 {
 	return 1 - part(n.share, int64(n.last-n.first)*deviceWhole)
 }
 
-// keep takes for a holder what one task needs of a node, as far as it is free.
-func (r *room) keep(node int, s *shape, ports int32) held {
+// spare is what one task needs of a node, as far as it is free.
+func (r *room) spare(node int, s *shape, ports int32) held {
 	n := &r.nodes[node]
 	k := held{node: int32(node), cpu: clamp(s.cpu, n.cpu), memory: clamp(s.memory, n.memory),
 		ports: int32(clamp(int64(ports), int64(n.ports)))}
-	n.cpu -= k.cpu
-	n.memory -= k.memory
-	n.ports -= k.ports
 	for _, at := range r.freest(node, s) {
 		d := &r.devices[at]
-		g := granted{device: at, share: d.shareFree, memory: d.memFree}
+		g := granted{device: at, share: max(0, d.shareFree), memory: max(0, d.memFree)}
 		if s.share != 0 {
 			g.share = int32(clamp(int64(s.share), int64(d.shareFree)))
 			g.memory = clamp(d.shareMemory(s), d.memFree)
 		}
-		r.change(n, at, -g.share, -g.memory)
 		k.devices = append(k.devices, g)
 	}
-	r.touch(node)
 	return k
 }
 
@@ -94,24 +143,24 @@ func (r *room) freest(node int, s *shape) []int32 {
 	return at[:min(len(at), int(s.gpus))]
 }
 
-// lift gives back what is held.
-func (h *hold) lift(r *room) {
-	for _, k := range h.parts {
-		n := &r.nodes[k.node]
-		n.cpu += k.cpu
-		n.memory += k.memory
-		n.ports += k.ports
-		for _, g := range k.devices {
-			r.change(n, g.device, g.share, g.memory)
-		}
+// nodesOf gives the nodes of which something is kept, or on which the job will run.
+func (k *keep) nodesOf() []int32 {
+	var nodes []int32
+	for i := range k.parts {
+		nodes = append(nodes, k.parts[i].node)
 	}
+	for i := range k.need {
+		nodes = append(nodes, k.need[i].node)
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
 }
 
-func (h *hold) nodeIDs(r *room) []string {
+// nodeIDs is nodesOf by ID.
+func (k *keep) nodeIDs(r *room) []string {
 	var ids []string
-	for _, k := range h.parts {
-		ids = append(ids, r.spec[k.node].ID)
+	for _, node := range k.nodesOf() {
+		ids = append(ids, r.spec[node].ID)
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
+	return ids
 }

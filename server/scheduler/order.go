@@ -4,23 +4,103 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"llmos/server/scheduler/fair"
 )
 
-// inOrder gives the jobs in scheduling order: priority descending, then submit order. It
-// is total, so that equal snapshots give equal plans.
-func inOrder(jobs []Job) []Job {
-	if slices.IsSortedFunc(jobs, byRank) {
-		return jobs
-	}
-	jobs = slices.Clone(jobs)
-	slices.SortFunc(jobs, byRank)
-	return jobs
+// sequence hands out the pending jobs in scheduling order, one after the other: by priority,
+// then by fair share over the queue tree, then as byRank says. Which queue's turn it is
+// depends on what was placed before, so that the order exists only as it is asked for.
+type sequence struct {
+	jobs   []Job // by byRank
+	policy Policy
+	tree   *fair.Tree // nil: there are no queues
+	leaf   []int      // by job; nil without a tree
+	turns  *fair.Order
+	next   int
 }
 
-func byRank(a, b Job) int {
+// newSequence starts with the jobs in the order of rank. tree may be nil.
+func newSequence(jobs []Job, policy Policy, tree *fair.Tree, demand func(*Job) fair.Demand) *sequence {
+	q := &sequence{jobs: jobs, policy: policy, tree: tree}
+	if tree == nil {
+		return q
+	}
+	q.leaf = make([]int, len(jobs))
+	for i := range jobs {
+		q.leaf[i] = tree.Leaf(jobs[i].Queue)
+	}
+	if policy.Order != OrderFIFO {
+		items := make([]fair.Item, len(jobs))
+		for i := range jobs {
+			items[i] = fair.Item{Leaf: q.leaf[i], User: jobs[i].User, Priority: jobs[i].Priority, Demand: demand(&jobs[i])}
+		}
+		q.turns = tree.Order(items)
+	}
+	return q
+}
+
+// pop gives the index of the job whose turn is next; ok is false at the end.
+func (q *sequence) pop() (i int, ok bool) {
+	if q.turns != nil {
+		return q.turns.Next()
+	}
+	q.next++
+	return q.next - 1, q.next <= len(q.jobs)
+}
+
+// admits asks the queue tree whether quotas admit the job with the demand.
+func (q *sequence) admits(i int, d fair.Demand) fair.Verdict {
+	if q.tree == nil {
+		return fair.Verdict{OK: true}
+	}
+	return q.tree.Admits(q.leaf[i], q.jobs[i].User, d, q.jobs[i].NoPreempt)
+}
+
+// placed books what the job that was given last holds from now on.
+func (q *sequence) placed(i int, d fair.Demand) {
+	switch {
+	case q.turns != nil:
+		q.turns.Placed(d)
+	case q.tree != nil:
+		q.tree.Start(q.leaf[i], q.jobs[i].User, d)
+	}
+}
+
+// inOrder gives the jobs by rank, which is total, so that equal snapshots give equal plans.
+func inOrder(jobs []Job, policy Policy) []Job {
+	rank := byRank
+	if policy.Order == OrderIndex {
+		rank = byIndex
+	}
+	sorted := true
+	for i := 1; i < len(jobs) && sorted; i++ {
+		sorted = rank(&jobs[i-1], &jobs[i]) <= 0
+	}
+	if sorted {
+		return jobs
+	}
+	at := make([]*Job, len(jobs)) // the values are large
+	for i := range jobs {
+		at[i] = &jobs[i]
+	}
+	slices.SortFunc(at, rank)
+	ordered := make([]Job, len(jobs))
+	for i := range at {
+		ordered[i] = *at[i]
+	}
+	return ordered
+}
+
+func byRank(a, b *Job) int {
 	return cmp.Or(
 		cmp.Compare(b.Priority, a.Priority),
 		cmp.Compare(a.Submit, b.Submit),
 		cmp.Compare(a.Ordinal, b.Ordinal),
 		strings.Compare(a.ID, b.ID))
+}
+
+// byIndex puts a lower index first among equal priorities.
+func byIndex(a, b *Job) int {
+	return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Index, b.Index), byRank(a, b))
 }

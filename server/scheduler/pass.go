@@ -5,7 +5,7 @@ import "slices"
 // pass is one run of Schedule.
 type pass struct {
 	policy Policy
-	jobs   []Job // in scheduling order
+	jobs   []Job // by rank
 	ratio  float64
 	now    *placer           // on what is free
 	empty  *placer           // on the capacity, for holds; made when first needed
@@ -17,16 +17,6 @@ func newPass(s Snapshot, policy Policy, jobs []Job, r *room) *pass {
 	p := &pass{policy: policy, jobs: jobs, ratio: r.ratio, ports: map[int32][]int32{}, now: newPlacer(r)}
 	p.now.running = s.Running
 	return p
-}
-
-// place gives a job's gang its nodes, devices and ports, or nothing. counts are the tasks of
-// each role; nil: as the roles say.
-func (p *pass) place(job *Job) (tasks []TaskPlacement, counts []int32, ok bool) {
-	entries, ok := p.now.put(job)
-	if !ok {
-		return nil, nil, false
-	}
-	return p.grant(job, entries), p.now.counts, true
 }
 
 // grant turns the places in the trail into the placements of the ranks.

@@ -6,11 +6,15 @@
 // remembers nothing between two passes. server/controller makes the snapshot, proposes the
 // plan and lives with its refusal; dry runs, simulations and benchmarks call Schedule alike.
 //
-// A pass goes through the pending jobs by priority and submit order (order.go) and places
-// each gang whole or not at all (gang.go) on the nodes that admit its tasks (filter.go) and
-// lose least by them (score.go). Equal requests share one ranked list of nodes (index.go).
-// A job that does not fit lets later ones pass, until it has waited Policy.HoldAfterMS:
-// then what it needs is kept free for it (hold.go). explain.go says why a job still waits.
+// A pass (round.go) goes through the pending jobs by priority and fair share (order.go), as
+// far as quotas admit them (quota.go), and places each gang whole or not at all (gang.go) on
+// the nodes that admit its tasks (filter.go) and lose least by them (score.go). Equal requests
+// share one ranked list of nodes (index.go). A job that does not fit stops others that may be
+// stopped for it (preempt.go) and has what they release kept for it (claim.go); or it lets
+// later ones pass, until it has waited Policy.HoldAfterMS: then room is kept free for it, from
+// the time at which it can start as far as run times are predicted (profile.go, backfill.go),
+// else from now on (hold.go). Nodes that are reserved for a time are closed to jobs that would
+// run into it (reserve.go). explain.go and waits.go say why a job still waits.
 package scheduler
 
 // Policy holds what an operator may change. The zero value of a field means its default.
@@ -21,7 +25,7 @@ type Policy struct {
 	MinRunMS        int64    // no job is stopped for another one before; 60,000; negative: at any time
 	RestartMS       int64    // assumed cost of a restart when a job does not say; 30,000
 	ClaimMS         int64    // how long room is kept for a job that preempts; 120,000
-	ReservationsMax int      // blocked jobs with a reservation; 1, or 100 when conservative
+	ReservationsMax int      // blocked jobs with a reservation; 1, or 100 when conservative; negative: none
 
 	HoldAfterMS int64   // wait in milliseconds after which a blocked job's nodes are held for it; 30,000
 	Holds       int     // blocked jobs that may hold nodes at a time; 1; negative: none
@@ -56,6 +60,13 @@ const (
 	HoldsDefault       = 1
 	GangsMaxDefault    = 256
 	TasksMaxDefault    = 8192
+
+	MinRunMSDefault  = 60_000
+	RestartMSDefault = 30_000
+	ClaimMSDefault   = 120_000
+
+	ReservationsMaxEASY         = 1
+	ReservationsMaxConservative = 100
 )
 
 func (p Policy) withDefaults() Policy {
@@ -70,6 +81,21 @@ func (p Policy) withDefaults() Policy {
 	}
 	if p.TasksMax <= 0 {
 		p.TasksMax = TasksMaxDefault
+	}
+	if p.MinRunMS == 0 {
+		p.MinRunMS = MinRunMSDefault
+	}
+	if p.RestartMS <= 0 {
+		p.RestartMS = RestartMSDefault
+	}
+	if p.ClaimMS <= 0 {
+		p.ClaimMS = ClaimMSDefault
+	}
+	if p.ReservationsMax == 0 {
+		p.ReservationsMax = ReservationsMaxEASY
+		if p.Backfill == BackfillConservative {
+			p.ReservationsMax = ReservationsMaxConservative
+		}
 	}
 	if p.Weights == (Weights{}) {
 		p.Weights = DefaultWeights()
@@ -87,13 +113,16 @@ type Plan struct {
 	Claims     []NewClaim  // room to be kept; applied after the evictions
 
 	policy  Policy
-	jobs    []Job // in scheduling order
+	nowMS   int64
+	jobs    []Job   // by rank
+	turn    []int32 // by index in jobs: when its turn came
 	nodes   []Node
 	running []Running
 	ratio   float64
-	holds   []hold
-	placed  map[int]bool // by index in jobs
-	left    leftRoom     // what is free after the placements, holds aside; made when asked for
+	keeps   []*keep
+	placed  map[int]bool  // by index in jobs
+	blocks  map[int]block // by index in jobs: what other than the room is in the way
+	left    leftRoom      // what is free after the placements, holds aside; made when asked for
 }
 
 // Placement places one job's gang.
@@ -158,33 +187,3 @@ type Waiting struct {
 // Schedule places what it can of the pending jobs. It modifies nothing of the snapshot,
 // and the plan keeps references to it.
 func Schedule(s Snapshot, policy Policy) *Plan { return new(Cache).Schedule(s, policy) }
-
-// run goes through the jobs and places what it can.
-func (p *pass) run() *Plan {
-	policy := p.policy
-	plan := &Plan{policy: policy, jobs: p.jobs, nodes: p.now.room.spec, running: p.now.running, ratio: p.ratio, placed: map[int]bool{}}
-	tasks := 0
-	for i := range p.jobs {
-		job := &p.jobs[i]
-		if len(plan.Placements) >= policy.GangsMax || (tasks > 0 && tasks+job.world() > policy.TasksMax) {
-			plan.Truncated = true
-			plan.Waiting = append(plan.Waiting, Waiting{JobID: job.ID})
-			continue
-		}
-		if placed, counts, ok := p.place(job); ok {
-			plan.placed[i] = true
-			plan.Placements = append(plan.Placements, Placement{JobID: job.ID, Tasks: placed, Counts: counts})
-			tasks += len(placed)
-			continue
-		}
-		w := Waiting{JobID: job.ID}
-		if len(plan.holds) < policy.Holds && job.WaitedMS >= policy.HoldAfterMS {
-			if h, ok := p.hold(job); ok {
-				plan.holds = append(plan.holds, h)
-				w.Held = h.nodeIDs(p.now.room)
-			}
-		}
-		plan.Waiting = append(plan.Waiting, w)
-	}
-	return plan
-}

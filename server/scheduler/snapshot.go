@@ -17,6 +17,14 @@ type Snapshot struct {
 	Queues       []Queue       // the queue tree, in any order; empty: no quotas, everyone equal
 	Past         []Past        // decayed past usage by queue and user
 	Reservations []Reservation // advance reservations and maintenance windows, in any order
+	Sizes        []Size        // sizes that elastic jobs should have, pending or running, in any order
+}
+
+// Size is how many tasks of each role an elastic job should run with: a wish, which the pass
+// fulfils when it places and nobody who waits wants the room. Package elastic finds them.
+type Size struct {
+	JobID  string
+	Counts []int32 // by role
 }
 
 // NodeStatus says whether a node takes new work.
@@ -92,6 +100,7 @@ type Job struct {
 	User       string
 	Group      string  // ID of the array it belongs to; empty: none
 	GroupMax   int32   // jobs of the group that may run at a time; 0: no bound
+	LimitMS    int64   // run time in milliseconds after which it is stopped; 0: none
 	Q50, Q90   int64   // predicted run time in milliseconds, quantiles; 0: unknown
 	Index      float64 // orders jobs of a queue under OrderIndex, lower first
 	DeadlineMS int64   // Unix milliseconds; 0: none
@@ -174,6 +183,7 @@ type Running struct {
 	Ending       bool      // it is being stopped: its slots are free soon
 	Elastic      []Elastic // of its elastic roles; nil: none
 	Reservation  string
+	Claim        *Claim // room kept for its job's next attempt while this one is being ended; nil: none
 }
 
 // Elastic is an elastic role of a running job.

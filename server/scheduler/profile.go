@@ -1,0 +1,228 @@
+package scheduler
+
+import (
+	"cmp"
+	"slices"
+)
+
+// profile knows when what is held is released: by the ends of running attempts and of what
+// this pass has placed, as far as they are predicted.
+type profile struct {
+	ends   []ending // by time
+	fresh  []ending // placed in this pass, not yet among ends
+	loaded bool
+}
+
+// ending is an attempt's release of what it holds.
+type ending struct {
+	atMS  int64
+	run   int32  // index in Snapshot.Running, or -1
+	parts []held // of a running attempt nil until they are asked for
+}
+
+// started notes what the pass took since the trail had the length mark.
+func (p *profile) started(r *room, endMS int64, mark int) {
+	if endMS == forever {
+		return
+	}
+	p.fresh = append(p.fresh, ending{atMS: endMS, run: -1, parts: r.partsSince(mark)})
+}
+
+// partsSince copies what was taken since the trail had this length.
+func (r *room) partsSince(mark int) []held {
+	parts := make([]held, 0, len(r.trail)-mark)
+	for _, entry := range r.trail[mark:] {
+		parts = append(parts, held{node: entry.node, ports: entry.ports, cpu: entry.cpu, memory: entry.memory,
+			devices: slices.Clone(r.granted[entry.first:entry.last])})
+	}
+	return parts
+}
+
+// endings gives all known ends by time.
+func (r *round) endings() []ending {
+	p := &r.profile
+	if !p.loaded {
+		p.loaded = true
+		for i := range r.s.Running {
+			if at := endOfRunning(&r.s.Running[i], r.s.NowMS); at != forever {
+				p.fresh = append(p.fresh, ending{atMS: at, run: int32(i)})
+			}
+		}
+		for _, c := range r.claimList {
+			if at := endOf(r.s.NowMS, c.length); at != forever {
+				p.fresh = append(p.fresh, ending{atMS: at, run: -1, parts: c.parts})
+			}
+		}
+	}
+	if len(p.fresh) > 0 {
+		p.ends = append(p.ends, p.fresh...)
+		p.fresh = nil
+		slices.SortStableFunc(p.ends, func(a, b ending) int { return cmp.Compare(a.atMS, b.atMS) })
+	}
+	return p.ends
+}
+
+// partsOf gives what an ending releases.
+func (r *round) partsOf(e *ending) []held {
+	if e.parts == nil && e.run >= 0 {
+		e.parts = r.now.room.partsOfSlots(r.s.Running[e.run].Slots)
+	}
+	return e.parts
+}
+
+// partsOfSlots finds nodes and devices by their IDs. Those that are gone are left out, and
+// so are devices that take no work.
+func (r *room) partsOfSlots(slots []Slot) []held {
+	parts := make([]held, 0, len(slots))
+	for i := range slots {
+		if k, ok := r.partOf(&slots[i]); ok {
+			parts = append(parts, k)
+		}
+	}
+	return parts
+}
+
+// partOf finds the node and devices of a slot; ok is false when the node is gone.
+func (r *room) partOf(s *Slot) (held, bool) {
+	node := r.nodeByID(s.NodeID)
+	if node < 0 {
+		return held{}, false
+	}
+	k := held{node: int32(node), cpu: s.CPU, memory: s.Memory, ports: s.Ports}
+	first := r.nodes[node].first
+	for _, g := range s.Devices {
+		for j := range r.spec[node].Devices {
+			if at := first + int32(j); r.spec[node].Devices[j].ID == g.DeviceID && r.devices[at].available {
+				k.devices = append(k.devices, granted{device: at, share: g.Share, memory: g.Memory})
+			}
+		}
+	}
+	return k, true
+}
+
+// add puts a part back into the room (sign 1), or takes it out (-1). What is free may become
+// negative: room that is promised before it is released.
+func (r *room) add(k *held, sign int64) {
+	n := &r.nodes[k.node]
+	n.cpu += sign * k.cpu
+	n.memory += sign * k.memory
+	n.ports += int32(sign) * k.ports
+	for _, g := range k.devices {
+		r.change(n, g.device, int32(sign)*g.share, sign*g.memory)
+	}
+	r.touch(int(k.node))
+}
+
+// trial is a small room: some nodes of a pass's room, on which to try what would fit if
+// other things were free than are.
+type trial struct {
+	room *room
+	main *room
+	of   []int32         // node of the main room, by node of this one
+	at   map[int32]int32 // and back
+
+	running []Running
+}
+
+// trial copies nodes of the room as they are now.
+func (p *pass) trial(nodes []int32) *trial {
+	r := p.now.room
+	slices.Sort(nodes)
+	nodes = slices.Compact(nodes)
+	spec := make([]Node, len(nodes))
+	for i, node := range nodes {
+		spec[i] = r.spec[node]
+	}
+	t := &trial{room: newRoom(spec, r.weights, r.ratio, viewFree), main: r, of: nodes, at: make(map[int32]int32, len(nodes)), running: p.now.running}
+	for i, node := range nodes {
+		t.at[node] = int32(i)
+		n, m := &t.room.nodes[i], &r.nodes[node]
+		n.cpu, n.memory, n.ports, n.usable = m.cpu, m.memory, m.ports, m.usable
+		for j := range n.last - n.first {
+			d, from := &t.room.devices[n.first+j], &r.devices[m.first+j]
+			t.room.change(n, n.first+j, from.shareFree-d.shareFree, from.memFree-d.memFree)
+		}
+		t.room.touch(i)
+	}
+	return t
+}
+
+// add does for a part of the main room what room.add does; parts elsewhere are ignored.
+func (t *trial) add(k *held, sign int64) {
+	i, ok := t.at[k.node]
+	if !ok {
+		return
+	}
+	local := *k
+	local.node = i
+	offset := t.room.nodes[i].first - t.main.nodes[k.node].first
+	local.devices = slices.Clone(k.devices)
+	for j := range local.devices {
+		local.devices[j].device += offset
+	}
+	t.room.add(&local, sign)
+}
+
+func (t *trial) addAll(parts []held, sign int64) {
+	for i := range parts {
+		t.add(&parts[i], sign)
+	}
+}
+
+// put places a gang, and gives what each rank takes in terms of the main room.
+func (t *trial) put(job *Job) ([]held, bool) {
+	entries, ok := t.placer().put(job)
+	if !ok {
+		return nil, false
+	}
+	parts := make([]held, len(entries))
+	for rank, at := range entries {
+		entry := &t.room.trail[at]
+		main := t.of[entry.node]
+		offset := t.main.nodes[main].first - t.room.nodes[entry.node].first
+		parts[rank] = held{node: main, ports: entry.ports, cpu: entry.cpu, memory: entry.memory,
+			devices: slices.Clone(t.room.granted[entry.first:entry.last])}
+		for j := range parts[rank].devices {
+			parts[rank].devices[j].device += offset
+		}
+	}
+	return parts, true
+}
+
+func (t *trial) placer() *placer {
+	p := newPlacer(t.room)
+	p.running = t.running
+	return p
+}
+
+// fits says whether the gang can be placed, and leaves the room as it is.
+func (t *trial) fits(job *Job) bool {
+	mark := len(t.room.trail)
+	_, ok := t.placer().put(job)
+	t.room.rollback(mark)
+	return ok
+}
+
+// mayFit is a quick look: whether each role by itself finds enough room.
+func (t *trial) mayFit(groups []group) bool {
+	for i := range groups {
+		if t.room.fitsUpTo(&groups[i].shape, int64(groups[i].count)) < int64(groups[i].count) {
+			return false
+		}
+	}
+	return true
+}
+
+// withRoom lists the nodes that admit a task of some role now.
+func (r *room) withRoom(groups []group) []int32 {
+	var nodes []int32
+	for node := range r.nodes {
+		for i := range groups {
+			if r.fit(node, &groups[i].shape) > 0 {
+				nodes = append(nodes, int32(node))
+				break
+			}
+		}
+	}
+	return nodes
+}
