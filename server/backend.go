@@ -87,39 +87,45 @@ func (s *Server) LeaderConn(context.Context) (*grpc.ClientConn, error) {
 func (s *Server) AgentConn(addr string) (*grpc.ClientConn, error) { return s.conns.agent(addr) }
 
 // Explain asks the leader's controller why a pending job waits; nil when it does not know.
-func (s *Server) Explain(jobID string) *pb.Explanation {
-	x := &pb.Explanation{}
-	if t := s.tenure.Load(); t != nil {
-		t.ask(func(c *controller.Controller) { x.Reason, x.Remedy, x.Details = c.Explain(jobID) })
-	}
-	if x.Reason == "" {
-		return nil
-	}
+func (s *Server) Explain(jobID string) (x *pb.Explanation) {
+	s.ask(func(c *controller.Controller) { x = c.Explain(jobID) })
 	return x
 }
 
 // ExpectedEnd gives the predicted end of a running job; 0: unknown.
-func (s *Server) ExpectedEnd(string) int64 { return 0 }
+func (s *Server) ExpectedEnd(jobID string) (ms int64) {
+	s.ask(func(c *controller.Controller) { ms = c.ExpectedEnd(jobID) })
+	return ms
+}
 
 // Plan says what would happen to a job of this spec.
-func (s *Server) Plan(context.Context, *pb.JobSpec, string) (*pb.PlanJobResponse, error) {
-	return nil, unanswered("plans a job")
+func (s *Server) Plan(_ context.Context, spec *pb.JobSpec, user string) (answer *pb.PlanJobResponse, err error) {
+	if !s.ask(func(c *controller.Controller) { answer = c.PlanJob(spec, user) }) {
+		return nil, s.notLeader()
+	}
+	return answer, nil
 }
 
 // QueueViews gives every queue with what it holds.
-func (s *Server) QueueViews(context.Context) ([]*pb.QueueView, error) {
-	return nil, unanswered("tells how the queues stand")
+func (s *Server) QueueViews(context.Context) (views []*pb.QueueView, err error) {
+	if !s.ask(func(c *controller.Controller) { views = c.QueueViews() }) {
+		return nil, s.notLeader()
+	}
+	return views, nil
 }
 
 // Forecast gives the fit of a job's demand.
-func (s *Server) Forecast(context.Context, string, int64) (*pb.Forecast, error) {
-	return nil, unanswered("forecasts")
+func (s *Server) Forecast(_ context.Context, jobID string, horizonMS int64) (f *pb.Forecast, err error) {
+	if !s.ask(func(c *controller.Controller) { f = c.Forecast(jobID, horizonMS) }) {
+		return nil, s.notLeader()
+	}
+	return f, nil
 }
 
-// unanswered is the refusal of a question that this leader's controller has no answer to.
-func unanswered(what string) error {
-	return fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "the leader does not answer this yet: it never %s", what).
-		Hint("the servers run a version without it")
+// ask puts a question to the leader's controller; false when this server does not lead.
+func (s *Server) ask(question func(*controller.Controller)) bool {
+	t := s.tenure.Load()
+	return t != nil && t.ask(question)
 }
 
 // Progress gives what the job's tasks last said to this server as the leader.

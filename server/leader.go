@@ -198,7 +198,7 @@ func (t *tenure) loop() {
 	for {
 		changed := t.server.fsm.Changed()
 		t.refresh()
-		t.perform(t.ctl.Ready())
+		t.perform(t.decide())
 		var tick <-chan time.Time
 		if at, ok := t.ctl.NextTick(); ok {
 			timer.Reset(max(at-t.now(), 0))
@@ -219,6 +219,16 @@ func (t *tenure) loop() {
 		}
 		t.stepWaiting()
 	}
+}
+
+// decide runs the controller and tells it what a pass of the scheduler cost.
+func (t *tenure) decide() []controller.Effect {
+	began := time.Now()
+	effects := t.ctl.Ready()
+	if gangs := t.ctl.Passed(); gangs > 0 {
+		t.ctl.Step(controller.PassTook{Gangs: gangs, Took: time.Since(began)}, t.now())
+	}
+	return effects
 }
 
 // stepWaiting takes in what else has come, up to a bound.

@@ -212,7 +212,7 @@ var layers = map[string][]string{
 	"server/simulate":      {"proto", "fsm", "server/controller", "server/scheduler", "server/trace"},
 	"server/jobspec":       {"proto"},
 	"server/ca":            {"proto", "transport"},
-	"server/controller":    {"proto/llmos", "fsm/state", "server/scheduler"},
+	"server/controller":    {"proto/llmos", "fsm/state", "server/scheduler", "server/forecast"},
 	"server/api":           {"proto", "fsm/state", "server/jobspec", "server/scheduler", "transport"},
 	"server":               {"proto", "fsm", "server", "transport"},
 	"agent/reconcile":      {"proto/llmos"},

@@ -89,6 +89,7 @@ type Controller struct {
 	liveness liveness
 	house    housekeeping
 	times    timekeeper
+	past     past
 }
 
 // New starts a control loop on a state of this server's term. Nodes count as heard at now:
@@ -126,6 +127,11 @@ func (c *Controller) Step(ev Event, now time.Duration) {
 	case ReportsArrived:
 		c.hear(ev.NodeID)
 		c.reportsArrived(ev)
+	case PassTook:
+		c.planning.work.Observe(float64(ev.Gangs), ev.Took.Seconds())
+	case ProgressArrived:
+		c.hear(ev.NodeID)
+		c.observe(ev)
 	case ProposalDone:
 		c.proposalDone(ev)
 	}

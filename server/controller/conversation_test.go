@@ -127,7 +127,8 @@ func (r *rig) do(line string) string {
 	case "show":
 		return show(r.log.State())
 	case "explain":
-		reason, remedy, details := r.loop.Explain(words[1])
+		x := r.loop.Explain(words[1])
+		reason, remedy, details := x.GetReason(), x.GetRemedy(), x.GetDetails()
 		return fmt.Sprintf("%s: %s; %s; %q\n", words[1], reason, remedy, details)
 	default:
 		r.t.Fatalf("unknown command %q", line)

@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"time"
+
 	"llmos/fsm/state"
 	pb "llmos/proto/llmos/v1"
 )
@@ -47,6 +49,19 @@ type ReportsArrived struct {
 	Reports []*pb.TaskReport
 }
 
+// ProgressArrived brings what tasks of a node last said of themselves and were seen to use.
+type ProgressArrived struct {
+	NodeID   string
+	Progress []*pb.Progress
+}
+
+// PassTook says how long Ready took when it ran a pass that placed so many gangs; see
+// Controller.Passed.
+type PassTook struct {
+	Gangs int
+	Took  time.Duration
+}
+
 // ProposalDone is the outcome of a proposal: the commands' results in order, or an error.
 // After an error it may or may not have been applied.
 type ProposalDone struct {
@@ -61,6 +76,8 @@ func (SessionClosed) isEvent()    {}
 func (Heard) isEvent()            {}
 func (InventoryChanged) isEvent() {}
 func (ReportsArrived) isEvent()   {}
+func (ProgressArrived) isEvent()  {}
+func (PassTook) isEvent()         {}
 func (ProposalDone) isEvent()     {}
 
 // Effect is something to carry out: one of the types below.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	pb "llmos/proto/llmos/v1"
+	"llmos/server/forecast"
 	"llmos/server/scheduler"
 )
 
@@ -14,7 +15,15 @@ type planner struct {
 	wanted  bool            // something changed since the last pass
 	last    *scheduler.Plan // for Explain
 	refused map[string]*refusal
+	work    forecast.Work // R = R0 + g*W: the time of a pass by the gangs it places
+	passed  int           // gangs placed since Passed was asked
 }
+
+// passTarget bounds what one pass may hold up: submits and reports wait for it.
+const passTarget = 50 * time.Millisecond
+
+// gangsMax bounds the gangs of one plan before anything is known of their cost.
+const gangsMax = 1024
 
 // refusal keeps a job whose placement the ledger refuses again and again from taking the
 // place of others in every pass.
@@ -47,12 +56,21 @@ func (c *Controller) plan() {
 		p.last = nil
 		return
 	}
-	plan := scheduler.Schedule(c.snapshot(pending), c.cfg.Policy)
+	plan := scheduler.Schedule(c.snapshot(pending), c.policy())
 	p.last = plan
+	p.passed += len(plan.Placements)
 	p.wanted = plan.Truncated
 	if apply := c.applyPlan(plan); apply != nil {
 		c.propose(&p.lane, []*pb.Command{{Op: &pb.Command_ApplyPlan{ApplyPlan: apply}}})
 	}
+}
+
+// Passed gives how many gangs passes have placed since it was last asked. The caller times
+// Ready and answers with PassTook, from which the size of a plan is fitted.
+func (c *Controller) Passed() int {
+	n := c.planning.passed
+	c.planning.passed = 0
+	return n
 }
 
 // snapshot gives the scheduler everything that the state and this leader know.
@@ -64,6 +82,10 @@ func (c *Controller) snapshot(pending []scheduler.Job) scheduler.Snapshot {
 	for q := range c.st.Queues() {
 		s.Queues = append(s.Queues, queueValue(q))
 	}
+	for r := range c.st.Reservations() {
+		s.Reservations = append(s.Reservations, reservationValue(r))
+	}
+	s.Past = c.pastUsage(s.Nodes)
 	return s
 }
 

@@ -41,6 +41,8 @@ type jobEntry struct {
 	value   scheduler.Job
 	running scheduler.Running // while an attempt is live or ending
 	stale   bool              // running is behind the ledger
+	heard   heardOf           // what its tasks said
+	demand  *demandFit        // what they were seen to use; nil: nothing yet
 	round   uint64
 }
 

@@ -33,10 +33,10 @@ func (c *Controller) keepTime() {
 		return
 	}
 	k.seen, k.at = c.st.Index(), 0
-	d := due{c: c, nowMS: c.wallMS()}
+	d := due{c: c, nowMS: c.wallMS(), evicted: map[string]bool{}}
 	d.claims()
 	d.jobs()
-	d.drains()
+	d.evictions()
 	if d.next > 0 {
 		k.at = c.stAt + time.Duration(d.next-c.st.TimeMS())*time.Millisecond
 	}
@@ -51,6 +51,7 @@ type due struct {
 	nowMS    int64
 	next     int64 // Unix milliseconds; 0: nothing is known to come
 	commands []*pb.Command
+	evicted  map[string]bool // by job ID
 }
 
 // reached says whether a time has come, and else notes it.
@@ -136,23 +137,29 @@ func (c *Controller) firingAfter(j *pb.Job, afterMS int64) (ms int64, ok bool) {
 	return at.UnixMilli(), !at.IsZero()
 }
 
-// drains ends what still runs on drained nodes whose patience is over.
-func (d *due) drains() {
+// evictions ends what still runs on drained nodes whose patience is over, and what would
+// soon be killed for its memory.
+func (d *due) evictions() {
 	plan := &pb.ApplyPlan{}
-	seen := map[string]bool{}
+	evict := func(e *jobEntry, kind pb.EvictionKind, reason string) {
+		if e == nil || e.attempt.GetState() != pb.AttemptState_ATTEMPT_STATE_LIVE || e.job.StopRequested || d.evicted[e.job.Id] {
+			return
+		}
+		d.evicted[e.job.Id] = true
+		plan.Evictions = append(plan.Evictions, &pb.Eviction{JobId: e.job.Id, Epoch: e.job.Epoch, Kind: kind, Reason: reason})
+	}
 	for _, e := range d.c.world.order {
 		drain := e.node.Drain
 		if drain == nil || drain.StopAtMs == 0 || len(e.value.Holdings) == 0 || !d.reached(drain.StopAtMs) {
 			continue
 		}
 		for _, h := range e.value.Holdings {
-			j := d.c.world.jobs[h.JobID]
-			if seen[h.JobID] || j == nil || j.attempt.GetState() != pb.AttemptState_ATTEMPT_STATE_LIVE || j.job.StopRequested {
-				continue
-			}
-			seen[h.JobID] = true
-			plan.Evictions = append(plan.Evictions, &pb.Eviction{JobId: h.JobID, Epoch: j.job.Epoch, Kind: pb.EvictionKind_EVICTION_KIND_DRAIN,
-				Reason: fmt.Sprintf("node %s is drained", e.node.Name)})
+			evict(d.c.world.jobs[h.JobID], pb.EvictionKind_EVICTION_KIND_DRAIN, fmt.Sprintf("node %s is drained", e.node.Name))
+		}
+	}
+	for _, e := range d.c.world.running {
+		if e.demand != nil && e.demand.alarm != "" && e.demand.epoch == e.job.Epoch {
+			evict(e, pb.EvictionKind_EVICTION_KIND_FORECAST, e.demand.alarm)
 		}
 	}
 	if len(plan.Evictions) > 0 {
