@@ -30,6 +30,18 @@ var policies = map[string]policy{
 	pb.ClusterService_RemoveNode_FullMethodName:      {write: true},
 	pb.ClusterService_GetStatus_FullMethodName:       {again: true},
 	pb.ClusterService_CreateJoinToken_FullMethodName: {write: true},
+
+	pb.ClusterService_PlanJob_FullMethodName:            {again: true},
+	pb.ClusterService_ListQueues_FullMethodName:         {again: true},
+	pb.ClusterService_SetQueues_FullMethodName:          {write: true, again: true}, // it says what shall be
+	pb.ClusterService_ListUsage_FullMethodName:          {again: true},
+	pb.ClusterService_CreateReservation_FullMethodName:  {write: true},
+	pb.ClusterService_RemoveReservation_FullMethodName:  {write: true},
+	pb.ClusterService_ListReservations_FullMethodName:   {again: true},
+	pb.ClusterService_GetSchedulerConfig_FullMethodName: {again: true},
+	pb.ClusterService_SetSchedulerConfig_FullMethodName: {write: true},
+	pb.ClusterService_DrainNode_FullMethodName:          {write: true, again: true}, // by the node's ID or name
+	pb.ClusterService_GetForecast_FullMethodName:        {again: true},
 }
 
 // Invoke makes one unary call: grpc.ClientConnInterface. It tries the servers in turn

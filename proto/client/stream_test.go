@@ -215,7 +215,7 @@ func TestLogsTellWhatIsMissing(t *testing.T) {
 
 func TestFinished(t *testing.T) {
 	for s, name := range pb.JobState_name {
-		want := s >= int32(pb.JobState_JOB_STATE_SUCCEEDED)
+		want := s >= int32(pb.JobState_JOB_STATE_SUCCEEDED) && s <= int32(pb.JobState_JOB_STATE_CANCELLED)
 		if client.Finished(pb.JobState(s)) != want {
 			t.Errorf("%s: want %v", name, want)
 		}

@@ -42,6 +42,18 @@ var rules = map[string]rule{
 	pb.ClusterService_GetStatus_FullMethodName:       {roles: people, leader: unlessLocal},
 	pb.ClusterService_CreateJoinToken_FullMethodName: {roles: people, write: true, leader: always},
 
+	pb.ClusterService_PlanJob_FullMethodName:            {roles: people, leader: always},
+	pb.ClusterService_ListQueues_FullMethodName:         {roles: people, leader: unlessStale},
+	pb.ClusterService_SetQueues_FullMethodName:          {roles: people, write: true, leader: always},
+	pb.ClusterService_ListUsage_FullMethodName:          {roles: people, leader: always},
+	pb.ClusterService_CreateReservation_FullMethodName:  {roles: people, write: true, leader: always},
+	pb.ClusterService_RemoveReservation_FullMethodName:  {roles: people, write: true, leader: always},
+	pb.ClusterService_ListReservations_FullMethodName:   {roles: people, leader: always},
+	pb.ClusterService_GetSchedulerConfig_FullMethodName: {roles: people, leader: always},
+	pb.ClusterService_SetSchedulerConfig_FullMethodName: {roles: people, write: true, leader: always},
+	pb.ClusterService_DrainNode_FullMethodName:          {roles: people, write: true, leader: always},
+	pb.ClusterService_GetForecast_FullMethodName:        {roles: people, leader: always},
+
 	pb.JoinService_Join_FullMethodName:  {roles: members, anyone: true, write: true, leader: always},
 	pb.JoinService_Renew_FullMethodName: {roles: members},
 

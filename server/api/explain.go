@@ -3,10 +3,14 @@ package api
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"llmos/fsm/state"
 	pb "llmos/proto/llmos/v1"
+	"llmos/server/jobspec"
 )
+
+const blockersNamed = 3 // jobs that are waited for, in a sentence
 
 // ExplainJob answers why a job is in the state it is in: for a pending one the
 // controller's dominant reason, for the others what their records say.
@@ -21,7 +25,9 @@ func (s *cluster) ExplainJob(ctx context.Context, req *pb.ExplainJobRequest) (*p
 	}
 	x := &pb.Explanation{JobId: job.Id, State: job.State, Events: st.JobEvents(job.Id)}
 	if job.State == pb.JobState_JOB_STATE_PENDING {
-		explainPending(s.b.Explain(job.Id), x)
+		explainPending(s.waiting(job), x)
+	} else if isParent(job) {
+		s.explainParent(job, x)
 	} else {
 		explainPlaced(st, job, x)
 	}
@@ -39,6 +45,65 @@ func explainPending(why, x *pb.Explanation) {
 	}
 	x.Reason, x.Remedy, x.Details = why.Reason, why.Remedy, why.Details
 	x.ExpectedStartMs, x.WouldStart = why.ExpectedStartMs, why.WouldStart
+}
+
+// waiting gives why a pending job waits: for other jobs, as its record says, or else as
+// the controller says.
+func (s *cluster) waiting(job *pb.Job) *pb.Explanation {
+	if len(job.BlockedBy) == 0 {
+		return s.b.Explain(job.Id)
+	}
+	named := strings.Join(job.BlockedBy[:min(len(job.BlockedBy), blockersNamed)], ", ")
+	if more := len(job.BlockedBy) - blockersNamed; more > 0 {
+		named += fmt.Sprintf(" and %d more", more)
+	}
+	return &pb.Explanation{Reason: "waits for " + named, Remedy: "it is placed when these have ended as it asks; llmos why " + job.BlockedBy[0] + " says how far that is"}
+}
+
+// isParent says whether a job starts copies and never runs itself.
+func isParent(job *pb.Job) bool {
+	return job.GetSpec().GetArray() != nil || job.GetSpec().GetCron() != nil
+}
+
+// explainParent fills the reason of an array or a cron job.
+func (s *cluster) explainParent(job *pb.Job, x *pb.Explanation) {
+	done := job.Copies - job.CopiesUnfinished - job.CopiesFailed
+	x.Details = append(x.Details, fmt.Sprintf("%d copies were made: %d unfinished, %d succeeded, %d failed", job.Copies, job.CopiesUnfinished, done, job.CopiesFailed))
+	x.Reason = job.Reason
+	switch {
+	case finished(job.State):
+		if x.Reason == "" {
+			x.Reason = fmt.Sprintf("%d of its %d copies succeeded", done, job.Copies)
+		}
+	case job.State == pb.JobState_JOB_STATE_SCHEDULED:
+		zone := job.Spec.Cron.TimeZone
+		if zone == "" {
+			zone = "UTC"
+		}
+		x.Reason = fmt.Sprintf("it starts a copy at each time of %s (%s)", job.Spec.Cron.Schedule, zone)
+		x.ExpectedStartMs = s.nextCopy(job)
+	case job.State == pb.JobState_JOB_STATE_STOPPING:
+		x.Reason = fmt.Sprintf("it is being stopped; %d copies have not ended", job.CopiesUnfinished)
+	default:
+		x.Reason = fmt.Sprintf("%d of its %d copies have not ended", job.CopiesUnfinished, job.Copies)
+		if most := job.Spec.GetArray().GetParallel(); most > 0 {
+			x.Details = append(x.Details, fmt.Sprintf("at most %d of them run at a time", most))
+		}
+	}
+}
+
+// nextCopy gives the next time at which a cron job starts a copy, in Unix milliseconds; 0
+// when its schedule cannot be read.
+func (s *cluster) nextCopy(job *pb.Job) int64 {
+	next, err := jobspec.CronTimes(job.GetSpec().GetCron())
+	if err != nil {
+		return 0
+	}
+	at := next(s.b.Now())
+	if at.IsZero() {
+		return 0
+	}
+	return at.UnixMilli()
 }
 
 // explainPlaced fills the reason of a job that is not pending.

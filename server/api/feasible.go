@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 
 	"llmos/fsm/state"
 	"llmos/proto/fault"
@@ -44,7 +45,8 @@ func oneTask(role *pb.RoleSpec) scheduler.Job {
 	r := role.GetResources()
 	return scheduler.Job{Roles: []scheduler.Role{{Name: role.GetName(), Count: 1, Task: scheduler.Request{
 		CPU: r.GetCpuMilli(), Memory: r.GetMemoryBytes(), GPUs: r.GetGpus(), Share: r.GetGpuShareMilli(),
-		GPUMemory: r.GetGpuMemoryBytes(), Model: r.GetGpuModel(), Ports: int32(len(role.GetPorts())),
+		GPUMemory: r.GetGpuMemoryBytes(), Model: r.GetGpuModel(), Models: r.GetGpuModels(), Profile: r.GetMigProfile(),
+		NUMA: r.GetNuma(), Ports: int32(len(role.GetPorts())),
 	}}}}
 }
 
@@ -52,12 +54,12 @@ func oneTask(role *pb.RoleSpec) scheduler.Job {
 func capacities(st *state.State) []scheduler.Node {
 	var nodes []scheduler.Node
 	for n := range st.Nodes() {
-		v := scheduler.Node{ID: n.Id, Name: n.Name, CPU: n.CpuMilli, CPUFree: n.CpuMilli, Memory: n.MemoryBytes,
+		v := scheduler.Node{ID: n.Id, Name: n.Name, Labels: n.Labels, CPU: n.CpuMilli, CPUFree: n.CpuMilli, Memory: n.MemoryBytes,
 			MemFree: n.MemoryBytes, PortMin: n.PortMin, PortMax: n.PortMax}
 		for _, d := range n.Devices {
 			if d.Health != pb.DeviceHealth_DEVICE_HEALTH_GONE {
 				v.Devices = append(v.Devices, scheduler.Device{ID: d.Id, Model: d.Model, Memory: d.MemoryBytes,
-					MemFree: d.MemoryBytes, ShareFree: wholeDevice, Available: true})
+					MemFree: d.MemoryBytes, ShareFree: wholeDevice, Available: true, NUMA: d.NumaNode, Island: d.Island, Profile: d.MigProfile})
 			}
 		}
 		nodes = append(nodes, v)
@@ -75,13 +77,22 @@ func someNodeHolds(st *state.State, role *pb.RoleSpec) bool {
 		}
 		suit := int32(0)
 		for _, d := range n.Devices {
-			if (r.GetGpuModel() == "" || r.GetGpuModel() == d.Model) && r.GetGpuMemoryBytes() <= d.MemoryBytes && d.Health == pb.DeviceHealth_DEVICE_HEALTH_OK {
+			if suits(r, d) {
 				suit++
 			}
 		}
-		if suit >= r.GetGpus() {
+		if suit >= r.GetGpus() && !r.GetNuma() {
 			return true
 		}
 	}
 	return false
+}
+
+// suits says whether a device is of the kind that a task asks for, and well.
+func suits(r *pb.Resources, d *pb.Device) bool {
+	ofModel := r.GetGpuModel() == "" || r.GetGpuModel() == d.Model
+	if len(r.GetGpuModels()) > 0 {
+		ofModel = slices.Contains(r.GpuModels, d.Model)
+	}
+	return ofModel && r.GetMigProfile() == d.MigProfile && r.GetGpuMemoryBytes() <= d.MemoryBytes && d.Health == pb.DeviceHealth_DEVICE_HEALTH_OK
 }

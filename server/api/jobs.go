@@ -43,6 +43,9 @@ func (s *cluster) SubmitJob(ctx context.Context, req *pb.SubmitJobRequest) (*pb.
 	key, st := req.GetRequestId(), s.b.Stale()
 	// A repeated request gets its job's ID even when the nodes have gone meanwhile.
 	if key == "" || st.Request(key) == nil {
+		if err := s.checkTerms(st, req.GetSpec()); err != nil {
+			return nil, err
+		}
 		if err := feasible(st, req.GetSpec()); err != nil {
 			return nil, err
 		}
@@ -174,8 +177,10 @@ func recordsOf(st *state.State, job *pb.Job) *pb.JobView {
 func (s *cluster) addTelemetry(v *pb.JobView) {
 	switch v.Job.State {
 	case pb.JobState_JOB_STATE_PENDING:
-		why := s.b.Explain(v.Job.Id)
+		why := s.waiting(v.Job)
 		v.WaitingReason, v.ExpectedStartMs = why.GetReason(), why.GetExpectedStartMs()
+	case pb.JobState_JOB_STATE_SCHEDULED:
+		v.ExpectedStartMs = s.nextCopy(v.Job)
 	case pb.JobState_JOB_STATE_RUNNING, pb.JobState_JOB_STATE_STOPPING:
 		v.Progress, v.ExpectedEndMs = s.b.Progress(v.Job.Id), s.b.ExpectedEnd(v.Job.Id)
 	}

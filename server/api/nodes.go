@@ -34,19 +34,13 @@ func (s *cluster) ListNodes(ctx context.Context, req *pb.ListNodesRequest) (*pb.
 
 // RemoveNode forgets a node, named by ID or name, that holds no live task.
 func (s *cluster) RemoveNode(ctx context.Context, req *pb.RemoveNodeRequest) (*pb.RemoveNodeResponse, error) {
-	if err := checkName("node_id", req.GetNodeId(), nameMax); err != nil {
-		return nil, err
-	}
 	st, err := s.b.Read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	node := st.Node(req.GetNodeId())
-	if node == nil {
-		node = st.NodeByName(req.GetNodeId())
-	}
-	if node == nil {
-		return nil, fault.New(pb.ErrorKind_ERROR_KIND_NOT_FOUND, "there is no node %q", req.GetNodeId()).Hint("llmos nodes lists them")
+	node, err := findNode(st, req.GetNodeId())
+	if err != nil {
+		return nil, err
 	}
 	_, err = s.propose(ctx, &pb.Command{Op: &pb.Command_RemoveNode{RemoveNode: &pb.RemoveNode{NodeId: node.Id}}})
 	if err != nil {

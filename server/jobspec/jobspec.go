@@ -1,8 +1,9 @@
-// Package jobspec turns a job file into a pb.JobSpec and checks specs. It returns every
-// fault at once, each with the path of its field and, for a file, its line. It reads no
-// file, knows no cluster and decides nothing about placement: whether a queue exists or a
-// node is large enough is asked where the state is. The command line calls Parse before it
-// submits; the server calls Validate on every submission, whoever sent it.
+// Package jobspec turns a job file into a pb.JobSpec and checks specs; and likewise the
+// other records that people write: queues, reservations, settings. It returns every fault
+// at once, each with the path of its field and, for a file, its line. It reads no file,
+// knows no cluster and decides nothing about placement: whether a queue exists or a node is
+// large enough is asked where the state is. The command line calls Parse before it submits;
+// the server calls Validate on every submission, whoever sent it.
 //
 // # The job file
 //

@@ -21,7 +21,18 @@ var (
 	labelPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
 )
 
-func isName(s string) bool      { return len(s) <= NameBytesMax && namePattern.MatchString(s) }
+func isName(s string) bool { return len(s) <= NameBytesMax && namePattern.MatchString(s) }
+
+// isQueueName admits names with / between the levels of the tree.
+func isQueueName(s string) bool {
+	for _, part := range strings.Split(s, "/") {
+		if !isName(part) {
+			return false
+		}
+	}
+	return true
+}
+
 func isUser(s string) bool      { return userPattern.MatchString(s) }
 func isEnvName(s string) bool   { return len(s) <= EnvNameBytesMax && envPattern.MatchString(s) }
 func isLabelName(s string) bool { return len(s) <= LabelBytesMax && labelPattern.MatchString(s) }

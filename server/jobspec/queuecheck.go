@@ -71,13 +71,11 @@ func (c *queueChecker) name(i int, q *pb.Queue) {
 		c.add(i, "name", "the queue has no name").Hint(nameHint)
 		return
 	}
-	parts := strings.Split(q.Name, "/")
-	for _, part := range parts {
-		if !isName(part) {
-			c.add(i, "name", "%s is not a queue's name", quoted(q.Name)).Hint(nameHint)
-			return
-		}
+	if !isQueueName(q.Name) {
+		c.add(i, "name", "%s is not a queue's name", quoted(q.Name)).Hint(nameHint)
+		return
 	}
+	parts := strings.Split(q.Name, "/")
 	prefix := strings.Join(parts[:len(parts)-1], "/")
 	_, taken := c.byName[q.Name]
 	switch {

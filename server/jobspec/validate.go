@@ -40,11 +40,8 @@ func (c *checker) job(s *pb.JobSpec) {
 	if s.Kind != pb.JobKind_JOB_KIND_UNSPECIFIED && s.Kind != pb.JobKind_JOB_KIND_BATCH {
 		c.add("kind", "kind %d is not supported by this version", s.Kind).Hint("use batch")
 	}
-	for _, part := range strings.Split(s.Queue, "/") {
-		if s.Queue != "" && !isName(part) {
-			c.add("queue", "%s is not a queue's name", quoted(s.Queue)).Hint(nameHint)
-			break
-		}
+	if s.Queue != "" && !isQueueName(s.Queue) {
+		c.add("queue", "%s is not a queue's name", quoted(s.Queue)).Hint(nameHint)
 	}
 	c.between("priority", int64(s.Priority), 0, PriorityMax)
 	c.between("retries", int64(s.Retries), 0, RetriesMax)
