@@ -18,6 +18,7 @@ const planID = "(this job)"
 func (c *Controller) PlanJob(spec *pb.JobSpec, user string) *pb.PlanJobResponse {
 	job := SpecValue(spec)
 	job.ID, job.User, job.Submit, job.Attempt = planID, user, ^uint64(0), 1
+	job.Q50, job.Q90 = c.foresee(spec, user, 0)
 	policy := c.policy()
 	policy.GangsMax, policy.TasksMax = 1<<20, 1<<20 // the bounds of a pass are no reason to wait
 	plan := scheduler.Schedule(c.snapshot(append(c.pendingJobs(), job)), policy)

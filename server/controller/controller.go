@@ -22,6 +22,7 @@ import (
 
 	"llmos/fsm/state"
 	"llmos/server/scheduler"
+	"llmos/server/scheduler/predict"
 )
 
 // Config says how the control loop behaves. A zero field means its default.
@@ -90,13 +91,14 @@ type Controller struct {
 	house    housekeeping
 	times    timekeeper
 	past     past
+	history  *predict.History // of run times
 }
 
 // New starts a control loop on a state of this server's term. Nodes count as heard at now:
 // a new leader grants everyone SilentAfter to find it.
 func New(cfg Config, st *state.State, now time.Duration) *Controller {
 	c := &Controller{cfg: cfg.withDefaults(), st: st, stAt: now, now: now, fresh: true,
-		world: newProjection(), sessions: map[string]*session{}}
+		world: newProjection(), sessions: map[string]*session{}, history: recall(st)}
 	c.planning.refused = map[string]*refusal{}
 	c.liveness = liveness{started: now, scanAt: now, heard: map[string]time.Duration{}}
 	c.house = housekeeping{verifiedAt: now, verified: st.Index(), quiet: st.Index(), collectAt: now + c.cfg.CollectEvery}
@@ -193,6 +195,9 @@ func (c *Controller) absorb(found changes) {
 			delete(c.liveness.heard, id)
 		}
 		c.liveness.scanAt = c.now
+	}
+	for _, id := range found.gone {
+		teach(c.history, c.st.Job(id))
 	}
 	if len(found.nodes) > 0 || found.jobs {
 		c.planning.wanted = true

@@ -100,6 +100,7 @@ func (c *Controller) runningAt(e *jobEntry, nowMS int64) scheduler.Running {
 		since := nowMS - e.attempt.RunningMs
 		r.CheckpointMS = e.attempt.RunningMs + since/every*every
 	}
+	c.predictRunning(e, &r, nowMS)
 	return r
 }
 
@@ -157,6 +158,7 @@ func (c *Controller) pendingJobs() []scheduler.Job {
 		}
 		job := e.value
 		job.WaitedMS = max(0, nowMS-max(e.job.SubmittedMs, e.job.ReadyMs))
+		c.predictPending(e, &job)
 		jobs = append(jobs, job)
 	}
 	return jobs

@@ -41,8 +41,9 @@ type jobEntry struct {
 	value   scheduler.Job
 	running scheduler.Running // while an attempt is live or ending
 	stale   bool              // running is behind the ledger
-	heard   heardOf           // what its tasks said
-	demand  *demandFit        // what they were seen to use; nil: nothing yet
+	outlook outlook
+	heard   heardOf    // what its tasks said
+	demand  *demandFit // what they were seen to use; nil: nothing yet
 	round   uint64
 }
 
@@ -51,6 +52,7 @@ type changes struct {
 	nodes   []string // IDs: account or record changed, or desired states of tasks may have
 	records []string // IDs: the node's record itself changed, appeared or went
 	jobs    bool     // some unfinished job changed, appeared or went
+	gone    []string // IDs of jobs that have finished, ascending
 }
 
 func newProjection() *projection {
@@ -214,6 +216,8 @@ func (p *projection) sweepJobs(st *state.State, found *changes) {
 	for id, e := range p.jobs { // unordered: each entry is judged by itself
 		if e.round != p.round {
 			delete(p.jobs, id)
+			found.gone = append(found.gone, id)
 		}
 	}
+	slices.Sort(found.gone)
 }

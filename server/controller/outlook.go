@@ -1,0 +1,112 @@
+package controller
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"llmos/fsm/state"
+	pb "llmos/proto/llmos/v1"
+	"llmos/server/scheduler"
+	"llmos/server/scheduler/predict"
+)
+
+// outlook is a predicted run time, and when it was worked out. Predictions are costly
+// beside a pass, and change slowly.
+type outlook struct {
+	at    time.Duration
+	epoch uint64
+	known bool
+	q50   int64 // of the whole run, milliseconds
+	q90   int64
+}
+
+// Predictions are renewed after outlookEvery, and when a job's age has grown by a part of
+// 1/outlookPart since.
+const (
+	outlookEvery = time.Minute
+	outlookPart  = 8
+)
+
+// runsToBelieve is how many runs of the same job outweigh the user's own estimate.
+const runsToBelieve = 3
+
+// recall teaches the history what the state still knows of finished jobs, in the order in
+// which they ended: what a new leader has instead of its predecessor's memory.
+func recall(st *state.State) *predict.History {
+	var finished []*pb.Job
+	for j := range st.Jobs() {
+		if j.State == pb.JobState_JOB_STATE_SUCCEEDED {
+			finished = append(finished, j)
+		}
+	}
+	slices.SortStableFunc(finished, func(a, b *pb.Job) int { return cmp.Compare(a.FinishedMs, b.FinishedMs) })
+	h := &predict.History{}
+	for _, j := range finished {
+		teach(h, j)
+	}
+	return h
+}
+
+// teach observes a job that has ended by itself. Groups of copies never ran.
+func teach(h *predict.History, j *pb.Job) {
+	if j == nil || j.State != pb.JobState_JOB_STATE_SUCCEEDED || j.RunMs <= 0 {
+		return
+	}
+	h.Observe(keyOf(j.GetSpec(), j.User), j.RunMs)
+}
+
+func keyOf(spec *pb.JobSpec, user string) predict.Key {
+	gpus := 0
+	for _, r := range spec.GetRoles() {
+		gpus += int(r.Count) * int(r.GetResources().GetGpus())
+	}
+	return predict.NewKey(user, state.JobName(spec), gpus)
+}
+
+// foresee gives the predicted run time of a job that has run for ageMS, by its runs before,
+// the user's word and what its tasks report.
+func (c *Controller) foresee(spec *pb.JobSpec, user string, ageMS int64) (q50, q90 int64) {
+	p := c.history.Predict(keyOf(spec, user), ageMS, predict.Progress{}, spec.GetTimeLimitMs())
+	if expected := spec.GetExpectedMs(); expected > 0 && p.Jobs < runsToBelieve {
+		if ageMS < expected {
+			return expected, max(expected, spec.GetTimeLimitMs())
+		}
+		return max(p.Q50, ageMS), max(p.Q90, ageMS)
+	}
+	return p.Q50, p.Q90
+}
+
+// predictPending fills in the predicted run time of a waiting job.
+func (c *Controller) predictPending(e *jobEntry, job *scheduler.Job) {
+	o := &e.outlook
+	if !o.known || o.epoch != e.job.Epoch || c.now-o.at > outlookEvery {
+		*o = outlook{at: c.now, epoch: e.job.Epoch, known: true}
+		o.q50, o.q90 = c.foresee(e.job.GetSpec(), e.job.User, 0)
+	}
+	job.Q50, job.Q90 = max(0, o.q50-e.job.RunMs), max(0, o.q90-e.job.RunMs)
+	if o.q50 > 0 { // what was run before counts only as far as it is not known to be lost
+		job.Q50, job.Q90 = max(1, job.Q50), max(1, job.Q90)
+	}
+}
+
+// predictRunning fills in the predicted end of a live attempt: from the steps that are left
+// where its tasks report them, else from the runs before.
+func (c *Controller) predictRunning(e *jobEntry, r *scheduler.Running, nowMS int64) {
+	began := cmp.Or(e.attempt.GetRunningMs(), e.attempt.GetPlacedMs())
+	if left, ok := e.heard.leftMS(e.job.Epoch); ok {
+		at := nowMS + left
+		r.EndQ50, r.EndQ90 = at, at+left/10
+		return
+	}
+	o := &e.outlook
+	age := max(0, nowMS-began)
+	grown := time.Duration(age/outlookPart) * time.Millisecond
+	if !o.known || o.epoch != e.job.Epoch || c.now-o.at > max(time.Second, min(outlookEvery, grown)) {
+		*o = outlook{at: c.now, epoch: e.job.Epoch, known: true}
+		o.q50, o.q90 = c.foresee(e.job.GetSpec(), e.job.User, e.job.RunMs+age)
+	}
+	if o.q50 > 0 {
+		r.EndQ50, r.EndQ90 = max(nowMS+1, began+o.q50-e.job.RunMs), max(nowMS+1, began+o.q90-e.job.RunMs)
+	}
+}
