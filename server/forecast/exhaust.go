@@ -75,7 +75,12 @@ func crossing(capacity float64, demands []Demand, now, horizon float64, sum func
 
 // fits says whether the upper bounds of demands stay within the capacity up to the horizon.
 func fits(capacity float64, demands []Demand, now, horizon float64) bool {
-	return math.IsInf(crossing(capacity, demands, now, horizon, Risk{}.sum), 1)
+	for _, free := range Profile(capacity, demands, now, horizon, Risk{}) {
+		if free.Amount < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // cheapest gives the jobs whose leaving makes the rest fit with the least work lost.

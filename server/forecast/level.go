@@ -29,45 +29,57 @@ func (l *level) interval() Interval { return interval(l.mean, l.sigma()) }
 
 const (
 	stairsKept  = 8
-	stairsLeast = 4   // steps before they are a staircase
-	stairSpread = 0.5 // of the time between steps, and of their height, against the mean
+	stairsLeast = 4    // steps before they are a staircase
+	stairSpread = 0.5  // of the time between steps, and of their height, against the mean
+	stairCeased = 2    // times the usual time without a step: none is to come
+	stairEarly  = 0.25 // of the time between steps: the next may come that much sooner
 )
 
 // stair remembers the last steps between phases. Disks grow like this: nothing between
 // checkpoints, then one at a blow.
 type stair struct {
 	n      int
+	every  float64             // seconds between steps, the first counted from the first sample
+	most   float64             // highest of the remembered steps upward
 	at     [stairsKept]float64 // seconds
 	height [stairsKept]float64
+	even   bool // the remembered steps are alike in time and height
+	rise   float64
 }
 
-func (s *stair) step(at, height float64) {
+// step takes in a step; begin is the time of the series' first sample.
+func (s *stair) step(at, height, begin float64) {
 	s.at[s.n%stairsKept], s.height[s.n%stairsKept] = at, height
 	s.n++
-}
-
-// rhythm gives the mean time between the remembered steps and their mean and largest height.
-func (s *stair) rhythm() (every, height, most float64, ok bool) {
 	kept := min(s.n, stairsKept)
-	if kept < stairsLeast {
-		return 0, 0, 0, false
-	}
 	var times, heights spread
-	for k := 0; k < kept; k++ {
+	s.most = 0
+	for k := range kept {
 		i := (s.n - kept + k) % stairsKept
 		heights.add(s.height[i])
-		most = max(most, math.Abs(s.height[i]))
+		s.most = max(s.most, s.height[i])
 		if k > 0 {
 			times.add(s.at[i] - s.at[(i+stairsKept-1)%stairsKept])
 		}
 	}
-	ok = times.relative() < stairSpread && heights.relative() < stairSpread
-	return times.mean, heights.mean, most, ok
+	s.even = kept >= stairsLeast && times.relative() < stairSpread && heights.relative() < stairSpread
+	s.every, s.rise = times.mean, heights.mean
+	if kept < stairsLeast {
+		s.every = (at - begin) / float64(s.n)
+	}
 }
 
-func (s *stair) regular() bool {
-	_, _, _, ok := s.rhythm()
-	return ok
+// regular says whether the steps are a staircase.
+func (s *stair) regular() bool { return s.even }
+
+// ahead is how much may have been stepped up so many seconds after the last step, of which
+// so many have been seen: steps as high as the highest, as often as they came so far. Zero
+// before the first, and when twice the usual time has gone by without one: they have ceased.
+func (s *stair) ahead(since, seen float64) float64 {
+	if s.n == 0 || s.every <= 0 || seen > stairCeased*s.every {
+		return 0
+	}
+	return s.most * math.Floor(min(since/s.every, 1+(since-seen)/s.every)+stairEarly)
 }
 
 // spread is a running mean and variance (Welford, Technometrics 1962).
@@ -91,21 +103,17 @@ func (s *spread) relative() float64 {
 	return math.Sqrt(s.rest/s.n) / math.Abs(s.mean)
 }
 
-// stairs predicts a staircase: the mean is its slope, the upper bound has every step taken
-// that may have come by then, each as high as the highest, and the lower bound the opposite.
+// stairs predicts a staircase: the mean follows its steps, the upper bound has every step
+// taken that may have come by then, and the lower bound those that will have gone down.
 func (s *Series) stairs(t float64) Interval {
-	every, height, most, _ := s.stair.rhythm()
 	since := max(t-s.start, 0)
-	now := s.level.interval()
-	i := interval(s.level.mean+height*max(since/every-0.5, 0), max(s.level.sigma(), most/2))
-	whole := math.Floor(since/every + stairEarly)
-	if height > 0 {
-		i.Lo, i.Hi = now.Lo, now.Hi+whole*most
-	} else {
-		i.Lo, i.Hi = max(now.Lo-whole*most, 0), now.Hi
+	i := s.level.interval()
+	i.Mean = max(s.level.mean+s.stair.rise*max(since/s.stair.every-0.5, 0), 0)
+	i.Sigma = max(i.Sigma, math.Abs(s.stair.rise)/2)
+	i.Hi += s.stair.ahead(since, s.now()-s.start)
+	if s.stair.rise < 0 {
+		i.Lo = 0
 	}
 	i.Mean = max(min(i.Mean, i.Hi), i.Lo)
 	return i
 }
-
-const stairEarly = 0.25 // of the time between steps: the next may come that much sooner

@@ -3,10 +3,11 @@ package forecast
 import "math"
 
 const (
-	coldSamples = 30   // of a phase, before its own fit is trusted
-	secondsHour = 3600 // times are fitted in hours: slopes per hour are of the values' order
-	sureSigmas  = 3    // standard errors that a slope must exceed to count
-	coldMargin  = 0.2  // of the value, above it, when nothing else is known
+	coldSamples  = 30   // of a phase, before its own fit is trusted
+	secondsHour  = 3600 // times are fitted in hours: slopes per hour are of the values' order
+	sureSigmas   = 3    // standard errors that a slope must exceed to count
+	likelySigmas = 1    // standard errors of a slope that the upper bound minds
+	coldMargin   = 0.2  // of the value, above it, when nothing else is known
 
 	driftSlack = 0.75 // standard deviations that a residual may have for nothing
 	driftAlarm = 10.0 // accumulated excess that means a change of phase
@@ -30,6 +31,7 @@ type Series struct {
 	prior  Prior
 	fit    line
 	phase  int     // changes of phase so far
+	begin  float64 // of the series, seconds
 	start  float64 // of the phase, seconds
 	up     drift
 	down   drift
@@ -68,7 +70,7 @@ func (s *Series) Observe(t, v float64) {
 	s.buffer[s.count%replayMost] = sample{t, v}
 	s.count++
 	if s.fit.n == 0 {
-		s.start = t
+		s.begin, s.start = t, t
 	}
 	z := s.learn(t, v)
 	if s.fit.n <= sureAfter {
@@ -102,7 +104,7 @@ func (s *Series) turn(run int) {
 		s.learn(p.t, p.v)
 	}
 	old := before.level + before.slope*(s.start/secondsHour-before.x)
-	s.stair.step(s.start, s.level.mean-old)
+	s.stair.step(s.start, s.level.mean-old, s.begin)
 }
 
 // now is the time of the newest sample in seconds.
@@ -162,7 +164,18 @@ func (s *Series) Predict(t float64) Interval {
 		mean, sigma := s.fit.at(t / secondsHour)
 		return interval(mean, sigma)
 	}
-	return s.level.interval()
+	return s.flat(t)
+}
+
+// flat predicts the level. The upper bound goes with a slope that is likely though not sure,
+// and has the steps taken that may come as often as they did.
+func (s *Series) flat(t float64) Interval {
+	i := s.level.interval()
+	if ahead := t/secondsHour - s.fit.x; ahead > 0 && s.fit.slope > likelySigmas*s.fit.slopeError() {
+		i.Hi += s.fit.slope * min(ahead, s.fit.x-s.start/secondsHour)
+	}
+	i.Hi += s.stair.ahead(t-s.start, s.now()-s.start)
+	return i
 }
 
 // cold predicts from the prior, moved to pass through what has been seen.
