@@ -43,7 +43,7 @@ func (b *book) take(p scheduler.Placement) error {
 	if !ok {
 		return fmt.Errorf("no such job")
 	}
-	requests := requestsByRank(job)
+	requests := requestsByRank(job, p.Counts)
 	if len(requests) != len(p.Tasks) {
 		return fmt.Errorf("%d of %d tasks are placed", len(p.Tasks), len(requests))
 	}

@@ -69,11 +69,17 @@ type world struct {
 	running map[string]started
 	policy  scheduler.Policy
 	submits uint64
+	timeline
 }
 
 type started struct {
 	job       scheduler.Job
 	placement scheduler.Placement
+	atMS      int64
+	saved     int64 // time of its newest checkpoint
+	ending    bool
+	again     bool // it is pending again when it has stopped
+	claim     *scheduler.Claim
 }
 
 // do runs one command:
@@ -86,6 +92,8 @@ type started struct {
 //	finish JOB      release what the job holds
 //	feasible JOB    could it ever fit? (the job is then forgotten)
 //	details JOB     the reason with its remedy and details
+//
+// timeline.doInTime has the commands about time, queues and what runs.
 func (w *world) do(t *testing.T, line string) string {
 	t.Helper()
 	words := strings.Fields(line)
@@ -113,7 +121,7 @@ func (w *world) do(t *testing.T, line string) string {
 		}
 		return describe(words[1], reason)
 	default:
-		t.Fatalf("unknown command %q", line)
+		return w.doInTime(t, words)
 	}
 	return ""
 }
@@ -130,14 +138,14 @@ func describe(id string, r scheduler.Reason) string {
 }
 
 func (w *world) snapshot() scheduler.Snapshot {
-	return scheduler.Snapshot{Nodes: slices.Clone(w.nodes), Pending: slices.Clone(w.pending)}
+	return w.inTime(scheduler.Snapshot{Nodes: slices.Clone(w.nodes), Pending: slices.Clone(w.pending)})
 }
 
 func (w *world) schedule() string {
 	plan := scheduler.Schedule(w.snapshot(), w.policy)
 	out := ""
 	for _, p := range plan.Placements {
-		out += p.JobID + ":"
+		out += p.JobID + w.whyPlaced(p) + ":"
 		for rank, task := range p.Tasks {
 			out += fmt.Sprintf(" %d@%s", rank, task.NodeID)
 			var grants []string
@@ -164,6 +172,7 @@ func (w *world) schedule() string {
 			out += "  held for it: " + strings.Join(waiting.Held, " ") + "\n"
 		}
 	}
+	out += w.evict(plan)
 	for _, p := range plan.Placements {
 		w.commit(p)
 	}
@@ -180,7 +189,7 @@ func (w *world) commit(p scheduler.Placement) {
 	if w.running == nil {
 		w.running = map[string]started{}
 	}
-	w.running[p.JobID] = started{job, p}
+	w.running[p.JobID] = started{job: job, placement: p, atMS: w.nowMS}
 	w.move(job, p, 1)
 }
 
@@ -196,7 +205,7 @@ func (w *world) finish(t *testing.T, id string) {
 
 // move takes (sign 1) or gives back (-1) what a placement holds.
 func (w *world) move(job scheduler.Job, p scheduler.Placement, sign int64) {
-	requests := requestsByRank(job)
+	requests := requestsByRank(job, p.Counts)
 	for rank, task := range p.Tasks {
 		n := &w.nodes[slices.IndexFunc(w.nodes, func(n scheduler.Node) bool { return n.ID == task.NodeID })]
 		n.CPUFree -= sign * requests[rank].CPU
@@ -220,9 +229,12 @@ func (w *world) move(job scheduler.Job, p scheduler.Placement, sign int64) {
 	}
 }
 
-func requestsByRank(job scheduler.Job) []scheduler.Request {
+func requestsByRank(job scheduler.Job, counts []int32) []scheduler.Request {
 	var requests []scheduler.Request
-	for _, role := range job.Roles {
+	for i, role := range job.Roles {
+		if counts != nil {
+			role.Count = counts[i]
+		}
 		for range role.Count {
 			requests = append(requests, role.Task)
 		}
@@ -298,6 +310,8 @@ func (w *world) parseJob(t *testing.T, words []string) scheduler.Job {
 			job.Priority = int32(number(t, value))
 		} else if key == "waited" {
 			job.WaitedMS = number(t, value)
+		} else if w.jobWord(t, &job, key, value) {
+			continue
 		} else {
 			job.Roles = append(job.Roles, parseRole(t, word))
 		}
@@ -314,7 +328,14 @@ func parseRole(t *testing.T, word string) scheduler.Role {
 	t.Helper()
 	parts := strings.Split(word, ",")
 	name, count, _ := strings.Cut(parts[0], ":")
+	least, most, elastic := strings.Cut(count, "..")
+	if elastic {
+		count = most
+	}
 	role := scheduler.Role{Name: name, Count: int32(number(t, count)), Task: scheduler.Request{CPU: 1000, Memory: 1 << 30}}
+	if elastic {
+		role.Min = int32(number(t, least))
+	}
 	for _, part := range parts[1:] {
 		key, value, _ := strings.Cut(part, "=")
 		if key == "model" {
