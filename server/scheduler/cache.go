@@ -16,16 +16,19 @@ type Cache struct {
 func (c *Cache) Schedule(s Snapshot, policy Policy) *Plan {
 	policy = policy.withDefaults()
 	jobs := inOrder(s.Pending, policy)
-	r := c.load(byID(s.Nodes), policy.Weights, roundRatio(cpuPerDevice(jobs)))
+	r := c.load(s.Nodes, policy.Weights, roundRatio(cpuPerDevice(jobs)))
 	return newRound(&s, newPass(s, policy, jobs, r)).run()
 }
 
-// load gives the room of the nodes, which are in order of ID.
+// load gives the room of the nodes.
 func (c *Cache) load(nodes []Node, weights Weights, ratio float64) *room {
 	r := c.room
 	if r == nil || !r.reload(nodes) {
-		r = newRoom(nodes, weights, ratio, viewFree)
-		c.room = r
+		nodes = byID(nodes)
+		if r == nil || !r.reload(nodes) {
+			r = newRoom(nodes, weights, ratio, viewFree)
+			c.room = r
+		}
 	}
 	r.trail, r.granted = r.trail[:0], r.granted[:0]
 	if r.weights != weights || r.ratio != ratio {
@@ -35,8 +38,9 @@ func (c *Cache) load(nodes []Node, weights Weights, ratio float64) *room {
 	return r
 }
 
-// reload brings the room up to other values of the same nodes. It says no when others came
-// or went, or one became another machine, and the room has to be made anew.
+// reload brings the room up to other values of the same nodes in the same order. It says no
+// when others came or went, or one became another machine, and the room has to be made anew;
+// what it touched until then is read again in any case.
 func (r *room) reload(nodes []Node) bool {
 	if len(nodes) != len(r.spec) {
 		return false
@@ -47,20 +51,22 @@ func (r *room) reload(nodes []Node) bool {
 			break
 		}
 		old, now := &r.spec[i], &nodes[i]
-		if old.Version != 0 && old.Version == now.Version && old.ID == now.ID {
+		if old.ID != now.ID {
+			return false
+		}
+		if old.Version != 0 && old.Version == now.Version {
 			continue
 		}
-		if old.ID != now.ID || !sameStatic(old, now) {
+		if !sameStatic(old, now) {
 			return false
 		}
 		r.touch(i)
 	}
 	r.spec = nodes
 	for _, node := range r.touched {
-		n := &r.nodes[node]
-		n.touched = false
+		r.nodes[node].touched = false
 		r.read(int(node))
-		if !n.changed {
+		if n := &r.nodes[node]; !n.changed {
 			n.changed = true
 			r.changed = append(r.changed, node)
 		}

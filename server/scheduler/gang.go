@@ -229,6 +229,14 @@ type gang struct {
 // after node, on as few nodes as can be.
 func (g *gang) fill(of *group, from, n int, nodes nodeSet) bool {
 	r := g.room
+	if n == 1 && g.demand.plain && g.prefer == nil && len(g.entries) == 1 && r.rare(&of.shape) {
+		node := r.scan(&of.shape)
+		if node < 0 {
+			return false
+		}
+		g.entries[of.firstRank+from] = r.take(node, &of.shape, 0)
+		return true
+	}
 	local := nodes != nil || g.prefer != nil || g.demand.addend != nil
 	opened := false
 	for done := 0; done < n; {

@@ -26,6 +26,44 @@ const bucketsMax = 64
 // indexesMax bounds the shapes that are indexed at a time; beyond it the indexes start over.
 const indexesMax = 256
 
+// shapesMax bounds the shapes that a room remembers to have been asked for.
+const shapesMax = 4096
+
+// rare says whether the shape was not asked for before: then looking at each class once
+// costs less than an index, which may never be used again. The outcome is the same.
+func (r *room) rare(s *shape) bool {
+	if r.indexes[*s] != nil || r.asked[*s] {
+		return false
+	}
+	if len(r.asked) >= shapesMax {
+		clear(r.asked)
+	}
+	r.asked[*s] = true
+	return true
+}
+
+// scan picks the best node for one task of the shape without an index, -1 for none.
+func (r *room) scan(s *shape) int {
+	r.settle()
+	var best entry
+	node := -1
+	for at := range r.classes.list {
+		k := &r.classes.list[at]
+		if k.count == 0 {
+			continue
+		}
+		first := r.classes.first(int32(at))
+		if r.fit(first, s) == 0 {
+			continue
+		}
+		e := entry{score: r.cost(first, s), key: k.key, at: int32(at)}
+		if node < 0 || e.before(&best) {
+			best, node = e, first
+		}
+	}
+	return node
+}
+
 // index gives the shape's index, up to date.
 func (r *room) index(s *shape) *index {
 	r.settle()

@@ -20,7 +20,7 @@ func newRoom(nodes []Node, weights Weights, ratio float64, v view) *room {
 		total += len(nodes[i].Devices)
 	}
 	r := &room{spec: nodes, nodes: make([]nodeRoom, len(nodes)), devices: make([]device, 0, total), view: v,
-		weights: weights, ratio: ratio, indexes: map[shape]*index{}, labels: map[string]*domains{}, tried: map[*Expr]*condition{}, texts: map[string]*condition{}}
+		weights: weights, ratio: ratio, indexes: map[shape]*index{}, asked: map[shape]bool{}, labels: map[string]*domains{}, tried: map[*Expr]*condition{}, texts: map[string]*condition{}}
 	r.rank = r.score
 	r.learnKinds()
 	r.devices = r.devices[:total]

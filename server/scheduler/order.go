@@ -93,11 +93,13 @@ func inOrder(jobs []Job, policy Policy) []Job {
 }
 
 func byRank(a, b *Job) int {
-	return cmp.Or(
-		cmp.Compare(b.Priority, a.Priority),
-		cmp.Compare(a.Submit, b.Submit),
-		cmp.Compare(a.Ordinal, b.Ordinal),
-		strings.Compare(a.ID, b.ID))
+	switch {
+	case a.Priority != b.Priority:
+		return cmp.Compare(b.Priority, a.Priority)
+	case a.Submit != b.Submit:
+		return cmp.Compare(a.Submit, b.Submit)
+	}
+	return cmp.Or(cmp.Compare(a.Ordinal, b.Ordinal), strings.Compare(a.ID, b.ID))
 }
 
 // byIndex puts a lower index first among equal priorities.

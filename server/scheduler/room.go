@@ -25,6 +25,7 @@ type room struct {
 	touched []int32 // nodes that differ from the snapshot, or did
 	classes classes
 	indexes map[shape]*index
+	asked   map[shape]bool        // shapes asked for
 	labels  map[string]*domains   // by label; nil: not read yet
 	tried   map[*Expr]*condition  // conditions looked at
 	texts   map[string]*condition // the same, by what they say

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand"
 	"slices"
+	"syscall"
 	"time"
 
 	"llmos/server/scheduler"
@@ -40,7 +41,8 @@ type leader struct {
 	target  int64 // GPU thousandths that should be held after a pass
 	held    int64
 	last    []int64       // what the jobs of the last pass hold
-	aside   time.Duration // of the last call of pass: what was not the pass
+	spent   time.Duration // by the last pass, by the clock
+	cpu     time.Duration // the same, of this process alone
 }
 
 type job struct {
@@ -144,19 +146,18 @@ func (l *leader) end(i int) {
 	l.move(&j, -1)
 }
 
-// pass schedules and applies the plan; aside is the time that it took for the rest.
+// pass schedules and applies the plan; spent and cpu are of the scheduling alone.
 func (l *leader) pass() (jobs, tasks int) {
-	start := time.Now()
 	nodes := l.snapshot()
-	l.aside = time.Since(start)
+	start, cpu := time.Now(), cpuTime()
 	plan := l.cache.Schedule(scheduler.Snapshot{NowMS: int64(l.turns), Nodes: nodes, Pending: l.pending}, l.policy)
-	start = time.Now()
+	l.spent, l.cpu = time.Since(start), cpuTime()-cpu
 	l.last = l.last[:0]
 	placed := make(map[string]*scheduler.Placement, len(plan.Placements))
 	for i := range plan.Placements {
 		placed[plan.Placements[i].JobID] = &plan.Placements[i]
 	}
-	waiting := make([]scheduler.Job, 0, len(l.pending))
+	waiting := l.pending[:0] // in place: the plan is not asked again
 	for i := range l.pending {
 		p := placed[l.pending[i].ID]
 		if p == nil {
@@ -175,7 +176,6 @@ func (l *leader) pass() (jobs, tasks int) {
 		tasks += len(p.Tasks)
 	}
 	l.pending = waiting
-	l.aside += time.Since(start)
 	return len(plan.Placements), tasks
 }
 
@@ -226,6 +226,15 @@ func (l *leader) snapshot() []scheduler.Node {
 	l.before, l.dirty = l.dirty, l.before
 	clear(l.dirty)
 	return b
+}
+
+// cpuTime is what the process has used of processors, its garbage collection included.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func shareOf(r *scheduler.Role) int64 {
