@@ -21,7 +21,7 @@ func (p *Plan) Explain(jobID string) (reason Reason, ok bool) {
 
 // because gives the dominant reason: something other than room, or what room it lacks.
 func (p *Plan) because(i int) Reason {
-	if b, ok := p.blocks[i]; ok && b.kind != blockedByBound {
+	if b, ok := p.blocks[i]; ok {
 		return p.waits(&p.jobs[i], &b)
 	}
 	return p.explain(&p.jobs[i])

@@ -39,7 +39,6 @@ type blockKind int
 
 const (
 	blockedByRoom blockKind = iota
-	blockedByBound
 	blockedByQuota
 	blockedByGroup
 	blockedByStrict
@@ -67,22 +66,29 @@ func (r *round) run() *Plan {
 	r.openWindows()
 	r.keepClaims()
 	plan.turn = make([]int32, len(r.jobs))
+	plan.Waiting = make([]Waiting, 0, len(r.jobs))
 	turn := int32(0)
-	for {
+	for len(plan.Placements) < r.policy.GangsMax {
 		i, ok := r.turns.pop()
 		if !ok {
 			break
 		}
-		plan.turn[i] = turn
 		turn++
-		job := &r.jobs[i]
-		if len(plan.Placements) >= r.policy.GangsMax || (r.tasks > 0 && r.tasks+job.least() > r.policy.TasksMax) {
+		plan.turn[i] = turn
+		if job := &r.jobs[i]; r.tasks > 0 && r.tasks+job.least() > r.policy.TasksMax {
 			plan.Truncated = true
 			plan.Waiting = append(plan.Waiting, Waiting{JobID: job.ID})
-			plan.blocks[i] = block{kind: blockedByBound}
 			continue
 		}
 		r.decide(i)
+	}
+	for i := range r.jobs { // whose turn has not come: in order of rank, which costs nothing to find out
+		if plan.turn[i] == 0 {
+			plan.Truncated = true
+			turn++
+			plan.turn[i] = turn
+			plan.Waiting = append(plan.Waiting, Waiting{JobID: r.jobs[i].ID})
+		}
 	}
 	r.resize()
 	plan.keeps = r.keeps
