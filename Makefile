@@ -63,6 +63,11 @@ SEEDS ?= 10
 bench-openb: ## measure placement on openb's traces beside FGD (LISTS=a,b OPENB=DIR SEEDS=n)
 	@go build -o $(BIN)/openb ./test/bench/openb && $(BIN)/openb -openb "$(OPENB)" -lists "$(LISTS)" -seeds "$(SEEDS)"
 
+bench-scheduler: ## measure the scheduler's decisions per second on one core
+	@go build -o $(BIN)/bench-scheduler ./test/bench/scheduler && $(BIN)/bench-scheduler
+
+.PHONY: bench-scheduler
+
 proto: ## regenerate the Go code of proto/llmos/v1
 	go run ./proto/gen
 	gofmt -l proto

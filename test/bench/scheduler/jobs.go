@@ -18,8 +18,8 @@ func gangsOf(tasks, gpus int32) []scheduler.Role {
 	return []scheduler.Role{role(tasks, gpus, 8000), role(tasks, gpus, 12_000)}
 }
 
-// mixed are singles, shares, gangs and tasks without GPUs whose CPU the leader draws for
-// each job, so that hardly two jobs, and soon hardly two nodes, are alike.
+// mixed are singles, shares, gangs and tasks without GPUs, with 1 to 14 CPUs a device: 112
+// shapes, and soon as many states of nodes as there are nodes.
 func mixed() []scheduler.Role {
 	roles := []scheduler.Role{role(1, 1, 0), role(1, 1, 0), role(1, 1, 0), role(1, 2, 0), role(1, 4, 0), role(1, 8, 0), role(4, 1, 0), role(2, 8, 0)}
 	shared := role(1, 1, 0)

@@ -110,8 +110,8 @@ func (l *leader) fill() {
 
 func (l *leader) submit() *scheduler.Job {
 	role := l.work.roles[l.random.Intn(len(l.work.roles))]
-	if role.Task.CPU == 0 { // all different
-		role.Task.CPU = int64(max(1, role.Task.GPUs)) * (1000 + l.random.Int63n(14_000))
+	if role.Task.CPU == 0 { // as its user likes
+		role.Task.CPU = int64(max(1, role.Task.GPUs)) * 1000 * (1 + l.random.Int63n(14))
 	}
 	l.submits++
 	l.pending = append(l.pending, scheduler.Job{ID: fmt.Sprintf("job-%d", l.submits), Priority: 50, Submit: uint64(l.submits), Attempt: 1,

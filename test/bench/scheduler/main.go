@@ -86,7 +86,7 @@ func workloads(nodes int) []workload {
 		{name: "single jobs of 1, 2, 4 and 8 GPUs", roles: singles(), perPass: scheduler.GangsMaxDefault, counts: "singles"},
 		{name: "gangs of 8 tasks x 8 GPUs", roles: gangsOf(8, 8), perPass: gangs, counts: "gangs"},
 		{name: "gangs of 64 tasks x 1 GPU", roles: gangsOf(64, 1), perPass: gangs},
-		{name: "mixed, CPU amounts all different", roles: mixed(), perPass: scheduler.GangsMaxDefault},
+		{name: "mixed, 112 shapes", roles: mixed(), perPass: scheduler.GangsMaxDefault},
 	}
 }
 
