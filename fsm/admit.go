@@ -11,9 +11,9 @@ import (
 // leavesShown is how many queues a hint names.
 const leavesShown = 5
 
-// admit checks a valid spec, of so many copies, against the state.
-func (a *applier) admit(spec *pb.JobSpec, jobs int) *pb.Fault {
-	if f := a.admitQueue(spec, jobs); f != nil {
+// admit checks a valid spec against the state.
+func (a *applier) admit(spec *pb.JobSpec) *pb.Fault {
+	if f := a.admitQueue(spec, waitingOf(spec)); f != nil {
 		return f
 	}
 	queue := state.JobQueue(spec)
@@ -24,7 +24,7 @@ func (a *applier) admit(spec *pb.JobSpec, jobs int) *pb.Fault {
 			return at(f, "name")
 		}
 	}
-	if n := a.txn.UnfinishedJobs(); n+jobs > unfinishedJobsMax {
+	if n := a.txn.UnfinishedJobs(); n+jobsOf(spec) > unfinishedJobsMax {
 		return limit("wait until some have finished", "the cluster has %d unfinished jobs already", n)
 	}
 	if n := a.txn.NameCount(); n >= jobNamesMax && !a.txn.KnowsName(state.JobName(spec)) {
@@ -42,8 +42,8 @@ func (a *applier) admit(spec *pb.JobSpec, jobs int) *pb.Fault {
 	return nil
 }
 
-// admitQueue checks a spec against its queue.
-func (a *applier) admitQueue(spec *pb.JobSpec, jobs int) *pb.Fault {
+// admitQueue checks a spec, of which so many jobs would wait, against its queue.
+func (a *applier) admitQueue(spec *pb.JobSpec, waiting int) *pb.Fault {
 	name := state.JobQueue(spec)
 	queue := a.txn.Queue(name)
 	switch {
@@ -54,8 +54,8 @@ func (a *applier) admitQueue(spec *pb.JobSpec, jobs int) *pb.Fault {
 	case queue.GetPriorityMax() > 0 && spec.Priority > queue.PriorityMax:
 		return hinted(invalid("priority", "priority %d is more than queue %s allows", spec.Priority, name), "at most %d", queue.PriorityMax)
 	}
-	if n := int(a.txn.QueueCount(name).Pending); queue.GetPendingMax() > 0 && n+jobs > int(queue.PendingMax) {
-		return limit("wait until some have started", "%d jobs wait in queue %s already, at most %d may", n, name, queue.PendingMax)
+	if n := int(a.txn.QueueCount(name).Pending); queue.GetPendingMax() > 0 && waiting > 0 && n+waiting > int(queue.PendingMax) {
+		return at(limit("wait until some have started", "queue %s may have %d jobs waiting, and %d wait already: no room for %d more", name, queue.PendingMax, n, waiting), "queue")
 	}
 	return nil
 }

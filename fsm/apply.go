@@ -65,6 +65,14 @@ func (a *applier) dispatch(c *pb.Command, r *pb.Result) *pb.Fault {
 		return a.setQueues(op.SetQueues)
 	case *pb.Command_SetSchedulerConfig:
 		return a.setSchedulerConfig(op.SetSchedulerConfig)
+	case *pb.Command_CreateReservation:
+		return a.createReservation(op.CreateReservation)
+	case *pb.Command_RemoveReservation:
+		return a.removeReservation(op.RemoveReservation)
+	case *pb.Command_DrainNode:
+		return a.drainNode(op.DrainNode)
+	case *pb.Command_FireCron:
+		return a.fireCron(op.FireCron, r)
 	case *pb.Command_LapseClaims:
 		return a.lapseClaims(op.LapseClaims)
 	}

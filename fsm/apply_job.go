@@ -17,6 +17,9 @@ func (a *applier) submitJob(c *pb.SubmitJob, r *pb.Result) *pb.Fault {
 	if f := checkSpec(spec); f != nil {
 		return f
 	}
+	if f := checkSchedule(spec); f != nil {
+		return f
+	}
 	if len(c.User) > state.IDBytesMax {
 		return invalid("user", "the user's name is %d bytes long, at most %d", len(c.User), state.IDBytesMax)
 	}
@@ -27,6 +30,9 @@ func (a *applier) submitJob(c *pb.SubmitJob, r *pb.Result) *pb.Fault {
 	if len(encoded) > specBytesMax {
 		return invalid("spec", "the job is %d bytes long, at most %d", len(encoded), specBytesMax)
 	}
+	if total := len(encoded) * int(spec.GetArray().GetCount()); total > arrayBytesMax {
+		return hinted(invalid("array.count", "the copies of the array would take %d bytes, at most %d", total, arrayBytesMax), "make the job's text shorter, or fewer copies")
+	}
 	digest := sha256.Sum256(encoded)
 	if c.RequestId != "" {
 		if !state.ValidID(c.RequestId) {
@@ -36,10 +42,14 @@ func (a *applier) submitJob(c *pb.SubmitJob, r *pb.Result) *pb.Fault {
 			return repeated(seen, digest[:], r)
 		}
 	}
-	if f := a.admit(spec, 1); f != nil {
+	if f := a.admit(spec); f != nil {
 		return f
 	}
-	return a.newJob(c, digest[:], r)
+	spec, blocked, f := a.resolve(spec)
+	if f != nil {
+		return f
+	}
+	return a.newJob(c, spec, blocked, digest[:], r)
 }
 
 // repeated answers a request that was seen before with the first one's outcome.
@@ -52,11 +62,26 @@ func repeated(seen *pb.RequestRecord, digest []byte, r *pb.Result) *pb.Fault {
 	return nil
 }
 
-func (a *applier) newJob(c *pb.SubmitJob, digest []byte, r *pb.Result) *pb.Fault {
-	name := state.JobName(c.Spec)
-	job := &pb.Job{Id: state.JobID(name, a.txn.NextInSequence(name)), Spec: c.Spec, State: pb.JobState_JOB_STATE_PENDING,
+// newJob makes the job of a spec that was checked and resolved, with its copies if it is an array.
+func (a *applier) newJob(c *pb.SubmitJob, spec *pb.JobSpec, blocked []string, digest []byte, r *pb.Result) *pb.Fault {
+	name := state.JobName(spec)
+	job := &pb.Job{Id: state.JobID(name, a.txn.NextInSequence(name)), Spec: spec, State: pb.JobState_JOB_STATE_PENDING,
 		SubmitIndex: a.txn.Index(), SubmitOrdinal: a.txn.NextSubmit(), User: c.User, SubmittedMs: a.txn.TimeMS(),
-		Reason: "waits for a placement", RetriesLeft: c.Spec.Retries, RequestId: c.RequestId, ReadyMs: a.readyMS()}
+		Reason: waitsForPlacement, RetriesLeft: spec.Retries, RequestId: c.RequestId}
+	with := tasksPhrase(state.WorldSize(spec))
+	switch {
+	case spec.Array != nil:
+		job.State, job.Copies, job.CopiesUnfinished = pb.JobState_JOB_STATE_RUNNING, spec.Array.Count, spec.Array.Count
+		job.Reason = fmt.Sprintf("runs in %d copies", job.Copies)
+		with = fmt.Sprintf("%d copies of %s", job.Copies, with)
+	case spec.Cron != nil:
+		job.State, job.Reason = pb.JobState_JOB_STATE_SCHEDULED, cut("starts copies at "+spec.Cron.Schedule)
+		with = fmt.Sprintf("copies of %s at %s", with, cut(spec.Cron.Schedule))
+	case len(blocked) > 0:
+		job.BlockedBy, job.Reason = blocked, waitsFor(blocked)
+	default:
+		job.ReadyMs = a.readyMS()
+	}
 	if f := a.txn.PutJob(job); f != nil {
 		return f
 	}
@@ -64,12 +89,11 @@ func (a *applier) newJob(c *pb.SubmitJob, digest []byte, r *pb.Result) *pb.Fault
 		a.txn.PutRequest(&pb.RequestRecord{RequestId: c.RequestId, Index: a.txn.Index(), TimeMs: a.txn.TimeMS(),
 			JobId: job.Id, SpecSha256: digest})
 	}
-	by := ""
-	if c.User != "" {
-		by = " by " + c.User
-	}
-	a.event("job.submitted", job.Id, "", "", "submitted%s with %s", by, tasksPhrase(state.WorldSize(c.Spec)))
+	a.event("job.submitted", job.Id, "", "", "submitted%s with %s", by(c.User), with)
 	r.JobId = job.Id
+	if spec.Array != nil {
+		return a.makeArray(job, blocked)
+	}
 	return nil
 }
 
@@ -104,7 +128,8 @@ func (a *applier) stopJob(c *pb.StopJob, r *pb.Result) *pb.Fault {
 // stoppedExit is the exit code of a job that failed because it was stopped, as timeout(1) gives it.
 const stoppedExit = 124
 
-// stop cancels a pending job at once and asks the tasks of a running one to stop. With failed the
+// stop cancels a pending job at once and asks the tasks of a running one to stop. Of an array the
+// copies are stopped afterwards, so many an entry; the copies of a cron job go on. With failed the
 // job fails with the reason instead.
 func (a *applier) stop(job *pb.Job, why string, failed bool) *pb.Fault {
 	next := state.CopyJob(job)
@@ -145,6 +170,9 @@ func (a *applier) finishJob(job *pb.Job, final pb.JobState, exitCode int32, reas
 		return f
 	}
 	a.event(finalEvents[final], job.Id, "", "", "%s", job.Reason)
+	if job.Parent != "" {
+		return a.copyEnded(job)
+	}
 	return nil
 }
 

@@ -30,6 +30,7 @@ func (a *applier) registerNode(c *pb.RegisterNode) *pb.Fault {
 	}
 	next := state.CopyNode(n)
 	next.State, next.RegisteredMs, next.StateSinceMs = pb.NodeState_NODE_STATE_READY, a.txn.TimeMS(), a.txn.TimeMS()
+	next.Drain = old.GetDrain() // an operator's, not the node's
 	if old != nil {
 		next.RegisteredMs = old.RegisteredMs
 		if old.State == pb.NodeState_NODE_STATE_READY {
@@ -172,6 +173,7 @@ func (a *applier) removeNode(c *pb.RemoveNode) *pb.Fault {
 	if f := a.dropSlots(n.Id); f != nil {
 		return f
 	}
+	a.unreserve(n.Id)
 	a.txn.RemoveNode(n.Id)
 	a.event("node.removed", "", "", "", "node %s (%s) was removed", n.Name, n.Id)
 	return nil

@@ -19,10 +19,9 @@ var (
 )
 
 const (
-	policyMSMax     = int64(366) * 24 * 60 * 60 * 1000 // of a duration in the policy
-	blockedJobsMax  = 1000                             // that may have a reservation
-	avoidMSDefault  = 3_600_000
-	avoidedNodesMax = 16 // of a job
+	policyMSMax    = int64(366) * 24 * 60 * 60 * 1000 // of a duration in the policy
+	blockedJobsMax = 1000                             // that may have a reservation
+	avoidMSDefault = 3_600_000
 )
 
 // setSchedulerConfig replaces the scheduling policy.
@@ -104,7 +103,7 @@ func (a *applier) avoid(jobID, nodeID string) *pb.Fault {
 	next.Avoid = slices.DeleteFunc(slices.Clone(next.Avoid), func(n *pb.AvoidedNode) bool {
 		return n.NodeId == nodeID || n.UntilMs <= a.txn.TimeMS()
 	})
-	if len(next.Avoid) >= avoidedNodesMax {
+	if len(next.Avoid) >= state.AvoidedNodesMax {
 		next.Avoid = next.Avoid[1:]
 	}
 	next.Avoid = append(next.Avoid, &pb.AvoidedNode{NodeId: nodeID, UntilMs: a.txn.TimeMS() + forMS})

@@ -62,6 +62,11 @@ func (a *applier) removable(tree *queueTree, i int, name string) *pb.Fault {
 	if name == state.DefaultQueue {
 		return at(conflict("submit to another queue, and give it no weight to speak of", "queue %s cannot be removed: jobs that name no queue go there", name), field)
 	}
+	for _, r := range a.txn.Reservations() {
+		if r.Queue == name {
+			return at(conflict("remove the reservation first", "reservation %s is for queue %s", r.Name, name), field)
+		}
+	}
 	if n := a.txn.QueueCount(name).Unfinished(); n > 0 {
 		return at(conflict("stop them, or wait until they have finished", "queue %s has %s", name, unfinishedPhrase(n)), field)
 	}

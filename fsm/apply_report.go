@@ -109,6 +109,11 @@ func (a *applier) jobStarted(jobID string) *pb.Fault {
 		return f
 	}
 	a.event("job.started", jobID, "", "", "the first task runs")
+	if parent := a.txn.Job(job.Parent); parent.GetSpec().GetArray() != nil && parent.StartedMs == 0 {
+		of := state.CopyJob(parent)
+		of.StartedMs = a.txn.TimeMS()
+		return a.txn.PutJob(of)
+	}
 	return nil
 }
 

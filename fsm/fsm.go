@@ -80,7 +80,8 @@ func (f *FSM) Diverged() error {
 
 // Apply applies the entry at index and gives one result for each command, in order. Each
 // command is applied whole or refused with a fault, and a refused command leaves no trace.
-// The new state is committed once, after the last command. The entry belongs to the state
+// The new state is committed once, after the last command and a bounded part of what ends and
+// stops of jobs have still to bring about for others. The entry belongs to the state
 // afterwards and must not be modified.
 //
 // An entry that cannot be applied, because it holds a command that this version does not know
@@ -100,6 +101,7 @@ func (f *FSM) Apply(index uint64, entry *pb.Entry) []*pb.Result {
 	for i, c := range entry.GetCommands() {
 		results[i] = a.apply(c)
 	}
+	a.settle()
 	f.publish(txn.Commit())
 	txn.Notify()
 	if a.diverged != nil {

@@ -68,6 +68,8 @@ func checkRole(i int, role *pb.RoleSpec, seen map[string]bool) *pb.Fault {
 		return invalid(path+".name", "two roles are called %q", role.Name)
 	case role.Count < 1 || role.Count > tasksMax:
 		return invalid(path+".count", "a role of %d tasks is not possible, 1 to %d are", role.Count, tasksMax)
+	case role.CountMin < 0 || role.CountMin > role.Count:
+		return invalid(path+".count_min", "at least %d of %d tasks are not possible", role.CountMin, role.Count)
 	case len(role.Ports) > portsMax:
 		return invalid(path+".ports", "the role has %d ports, at most %d", len(role.Ports), portsMax)
 	}
@@ -85,6 +87,8 @@ func checkRole(i int, role *pb.RoleSpec, seen map[string]bool) *pb.Fault {
 		return invalid(path+".gpu_memory", "%d bytes are not possible", r.GetGpuMemoryBytes())
 	case r.GetGpuShareMilli() < 0 || r.GetGpuShareMilli() >= DeviceShareWhole:
 		return invalid(path+".gpu_share", "a share of %d thousandths is not possible, 1 to 999 are", r.GetGpuShareMilli())
+	case len(r.GetGpuModels()) > modelsMax:
+		return invalid(path+".gpu_models", "%d models are named, at most %d", len(r.GetGpuModels()), modelsMax)
 	case r.GetGpuShareMilli() > 0 && r.GetGpus() != 1:
 		return invalid(path+".gpu_share", "a share is of one device, and the task asks for %d", r.GetGpus())
 	}

@@ -27,7 +27,8 @@ var invariants = []struct {
 		"every other allocation is of a lost task, fenced until its node answers", checkHolders},
 	{"I6", "a whole device has one holder", checkWholeDevices},
 	{"I7", "a job's epoch is that of its newest attempt; epochs count up from 1; at most the newest attempt has not ended", checkEpochs},
-	{"I8", "a job is running or stopping exactly while an attempt of it has not ended; stopping has been asked for", checkJobStates},
+	{"I8", "a job is running or stopping exactly while an attempt of it has not ended, or, of an array, while it has not ended; " +
+		"stopping has been asked for; exactly cron jobs that go on are scheduled", checkJobStates},
 	{"I9", "a live attempt has a live task and none that failed, was stopped or lost; the live tasks of an ending attempt " +
 		"are asked to stop; an ended attempt has no live task; the newest attempt has all its tasks by rank", checkAttempts},
 	{"I10", "a finished job holds nothing but what its lost tasks hold, and has a time of its end; another job has none", checkFinished},
@@ -37,7 +38,15 @@ var invariants = []struct {
 	{"I14", "no record is newer than the state", checkIndexBound},
 	{"I15", "at most 64 events are kept of a job, a node, and the cluster", checkEvents},
 	{"I16", "a join token was used by somebody at some time, or by nobody", checkTokens},
-	{"I17", "unfinished jobs of a queue have different names, but for generated ones", checkNames},
+	{"I17", "unfinished jobs of a queue have different names, but for generated ones and copies", checkNames},
+	{"I18", "room is kept only for unfinished jobs without a live attempt, until some time, on nodes that exist", checkClaims},
+	{"I19", "a queue's name is below its parent's, which exists; no queue guarantees more than it has; unfinished jobs are in " +
+		"queues that have none below them, and the default queue is one of those", checkQueues},
+	{"I20", "only pending jobs wait for others, each of which exists and is named by the spec, once", checkBlocked},
+	{"I21", "a copy has a parent, and the parent's counts are those of its copies; a parent is never placed; an array that has " +
+		"not ended has all its copies, and one that has ended has no unfinished one", checkCopies},
+	{"I22", "a reservation is of something, of nodes that exist, and ends after it starts", checkReservations},
+	{"I23", "what was used is not negative and not of the future; a job avoids at most 16 nodes", checkUsage},
 }
 
 // checker gathers violations.

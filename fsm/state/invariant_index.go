@@ -74,6 +74,13 @@ func checkHash(c *checker) {
 func checkIdentities(c *checker) {
 	for j := range c.s.Jobs() {
 		name := JobName(j.Spec)
+		if j.Parent != "" {
+			_, number, _ := cutLast(j.Id, "_")
+			if n, err := strconv.ParseInt(number, 10, 32); err != nil || CopyID(j.Parent, int32(n)) != j.Id || n < 0 {
+				c.fail("job %s is a copy of %q", j.Id, j.Parent)
+			}
+			continue
+		}
 		_, number, _ := cutLast(j.Id, "-")
 		n, err := strconv.ParseUint(number, 10, 64)
 		if err != nil || JobID(name, n) != j.Id {

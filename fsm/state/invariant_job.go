@@ -30,11 +30,17 @@ func checkJobStates(c *checker) {
 		newest := c.s.Attempt(j.Id, j.Epoch)
 		active := newest != nil && newest.State != pb.AttemptState_ATTEMPT_STATE_ENDED
 		runs := j.State == pb.JobState_JOB_STATE_RUNNING || j.State == pb.JobState_JOB_STATE_STOPPING
+		if scheduled := j.State == pb.JobState_JOB_STATE_SCHEDULED; scheduled != (j.Spec.GetCron() != nil && !JobFinished(j.State)) {
+			c.fail("job %s is %s", j.Id, Word(j.State))
+		}
+		if IsParent(j) {
+			active = j.Spec.GetArray() != nil && !JobFinished(j.State)
+		}
 		if active != runs {
 			c.fail("job %s is %s, and its newest attempt is %s", j.Id, Word(j.State), Word(newest.GetState()))
 		}
 		stopping := j.State == pb.JobState_JOB_STATE_STOPPING
-		if stopping && (!j.StopRequested || newest.GetState() != pb.AttemptState_ATTEMPT_STATE_ENDING) {
+		if stopping && (!j.StopRequested || !IsParent(j) && newest.GetState() != pb.AttemptState_ATTEMPT_STATE_ENDING) {
 			c.fail("job %s is stopping, with stop_requested=%t and its attempt %s", j.Id, j.StopRequested, Word(newest.GetState()))
 		}
 		if j.StopRequested && !stopping && !JobFinished(j.State) {
@@ -115,7 +121,7 @@ func checkFinished(c *checker) {
 func checkNames(c *checker) {
 	seen := map[string]string{}
 	for j := range c.s.UnfinishedJobs() {
-		if j.Spec.GetName() == "" {
+		if j.Spec.GetName() == "" || j.Parent != "" {
 			continue
 		}
 		key := string(terminated(JobQueue(j.Spec), j.Spec.GetName()))

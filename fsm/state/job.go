@@ -6,6 +6,9 @@ import (
 	pb "llmos/proto/llmos/v1"
 )
 
+// AvoidedNodesMax is how many nodes a job avoids at most.
+const AvoidedNodesMax = 16
+
 // DefaultQueue is the queue of a job that names none.
 const DefaultQueue = "default"
 
