@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"time"
+	_ "time/tzdata" // cron jobs name time zones, and a host may have none
 
 	"google.golang.org/grpc"
 
@@ -210,5 +211,5 @@ func (s *Server) serverAddrs() []string {
 func (s *Server) controllerConfig() controller.Config {
 	t := s.cfg.Timing
 	return controller.Config{HeartbeatEvery: t.AgentHeartbeat, SilentAfter: t.SilentAfter, AttemptKey: s.attemptKey,
-		LeaderID: s.ServerID(), ServerAddrs: s.serverAddrs}
+		LeaderID: s.ServerID(), ServerAddrs: s.serverAddrs, Location: time.LoadLocation}
 }

@@ -12,7 +12,8 @@ import (
 // runs only on a state that shows the last one.
 type planner struct {
 	lane    lane
-	wanted  bool            // something changed since the last pass
+	wanted  bool // something changed since the last pass
+	cache   scheduler.Cache
 	last    *scheduler.Plan // for Explain
 	refused map[string]*refusal
 	work    forecast.Work // R = R0 + g*W: the time of a pass by the gangs it places
@@ -56,7 +57,7 @@ func (c *Controller) plan() {
 		p.last = nil
 		return
 	}
-	plan := scheduler.Schedule(c.snapshot(pending), c.policy())
+	plan := p.cache.Schedule(c.snapshot(pending), c.policy())
 	p.last = plan
 	p.passed += len(plan.Placements)
 	p.wanted = plan.Truncated

@@ -94,7 +94,7 @@ func jobValue(st *state.State, j *pb.Job) scheduler.Job {
 // time; the result has no ID and no place in the order.
 func SpecValue(spec *pb.JobSpec) scheduler.Job {
 	v := scheduler.Job{Priority: spec.GetPriority(), Queue: cmp.Or(spec.GetQueue(), defaultQueue), NoPreempt: spec.GetNoPreempt(),
-		DeadlineMS: spec.GetDeadlineMs(), Reservation: spec.GetReservation()}
+		DeadlineMS: spec.GetDeadlineMs(), LimitMS: spec.GetTimeLimitMs(), Reservation: spec.GetReservation()}
 	if p := spec.GetPlacement(); p != nil {
 		v.Where, v.Within, v.Prefer, v.Spread, v.Near, v.Apart = exprValue(p.Where), p.Within, p.PreferWithin, p.Spread, p.Near, p.Apart
 		if v.Spread != "" {
@@ -193,7 +193,8 @@ func runningValue(st *state.State, j *pb.Job, a *pb.Attempt) scheduler.Running {
 	v := scheduler.Running{JobID: j.Id, Name: state.JobName(spec), Queue: cmp.Or(spec.GetQueue(), defaultQueue), User: j.User, Group: j.Parent,
 		Priority: spec.GetPriority(), Epoch: a.Epoch, Submit: j.SubmitIndex, Ordinal: j.SubmitOrdinal, StartedMS: a.PlacedMs,
 		RestartMS: spec.GetRestartMs(), MinRunMS: spec.GetMinRunMs(), Preemptions: j.Preemptions, NoPreempt: spec.GetNoPreempt(),
-		Ending: a.State == pb.AttemptState_ATTEMPT_STATE_ENDING || j.StopRequested, Reservation: spec.GetReservation()}
+		Ending: a.State == pb.AttemptState_ATTEMPT_STATE_ENDING || j.StopRequested, Reservation: spec.GetReservation(),
+		Claim: claimValue(j.Claim)}
 	for t := range st.JobTasks(j.Id, a.Epoch) {
 		alloc := st.Allocation(t.Id)
 		if alloc == nil {
