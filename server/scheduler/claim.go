@@ -1,6 +1,10 @@
 package scheduler
 
-import "slices"
+import (
+	"slices"
+
+	"llmos/server/scheduler/fair"
+)
 
 // claimed is a claim that binds: its room is taken out for everybody but its owner.
 type claimed struct {
@@ -10,6 +14,11 @@ type claimed struct {
 	parts  []held // those on nodes that are there
 	slots  []int  // index in Claim.Slots of each part
 	kept   bool   // out of the room now
+
+	charged bool // its queue is charged for it: somebody else's quota is being emptied for its owner
+	leaf    int
+	user    string
+	demand  fair.Demand
 }
 
 // keepClaims takes the claims of pending jobs, and of attempts that are being ended for
@@ -17,7 +26,11 @@ type claimed struct {
 func (r *round) keepClaims() {
 	for i := range r.jobs {
 		if j := &r.jobs[i]; j.Claim != nil && j.Claim.UntilMS > r.s.NowMS {
-			r.keepClaim(j.ID, j.Claim, lengthOf(j))
+			c := r.keepClaim(j.ID, j.Claim, lengthOf(j))
+			if c.Kind != ClaimRepair && r.turns.tree != nil {
+				c.leaf, c.user, c.demand = r.turns.leaf[i], j.User, j.Demand(c.Counts)
+				r.charge(c, true)
+			}
 		}
 	}
 	for i := range r.s.Running {
@@ -27,7 +40,7 @@ func (r *round) keepClaims() {
 	}
 }
 
-func (r *round) keepClaim(jobID string, claim *Claim, length int64) {
+func (r *round) keepClaim(jobID string, claim *Claim, length int64) *claimed {
 	c := &claimed{Claim: claim, jobID: jobID, length: length}
 	for i := range claim.Slots {
 		if part, ok := r.now.room.partOf(&claim.Slots[i]); ok {
@@ -40,6 +53,20 @@ func (r *round) keepClaim(jobID string, claim *Claim, length int64) {
 	r.claims[jobID] = c
 	r.claimList = append(r.claimList, c)
 	r.take(c)
+	return c
+}
+
+// charge books what the claim's owner will hold on its queue, or takes it back.
+func (r *round) charge(c *claimed, charged bool) {
+	switch {
+	case r.turns.tree == nil || c.leaf == 0 || charged == c.charged:
+		return
+	case charged:
+		r.turns.tree.Start(c.leaf, c.user, c.demand)
+	default:
+		r.turns.tree.End(c.leaf, c.user, c.demand)
+	}
+	c.charged = charged
 }
 
 // take keeps the claim's room from others.

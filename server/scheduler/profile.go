@@ -44,7 +44,11 @@ func (r *round) endings() []ending {
 	if !p.loaded {
 		p.loaded = true
 		for i := range r.s.Running {
-			if at := endOfRunning(&r.s.Running[i], r.s.NowMS); at != forever {
+			at := endOfRunning(&r.s.Running[i], r.s.NowMS)
+			if r.stopped[r.s.Running[i].JobID] {
+				at = r.s.NowMS + endingMS
+			}
+			if at != forever {
 				p.fresh = append(p.fresh, ending{atMS: at, run: int32(i)})
 			}
 		}

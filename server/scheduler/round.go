@@ -19,10 +19,11 @@ type round struct {
 	profile        profile
 	claims         map[string]*claimed // by job ID
 	claimList      []*claimed
-	preempts       int    // jobs for which victims were looked for
-	searches       int    // for the earliest start of a job
-	reserved, held int    // jobs with a reservation, and with held nodes
-	strict         string // ID of the job that nothing may pass; empty: none
+	stopped        map[string]bool // jobs that this plan stops
+	preempts       int             // jobs for which victims were looked for
+	searches       int             // for the earliest start of a job
+	reserved, held int             // jobs with a reservation, and with held nodes
+	strict         string          // ID of the job that nothing may pass; empty: none
 	tasks          int
 }
 
@@ -48,7 +49,7 @@ const (
 )
 
 func newRound(s *Snapshot, p *pass) *round {
-	r := &round{pass: p, s: s, groups: map[string]int32{}, views: map[viewKey]*placer{}}
+	r := &round{pass: p, s: s, groups: map[string]int32{}, stopped: map[string]bool{}, views: map[viewKey]*placer{}}
 	r.plan = &Plan{policy: p.policy, nowMS: s.NowMS, jobs: p.jobs, nodes: p.now.room.spec, running: s.Running, ratio: p.ratio,
 		placed: map[int]bool{}, blocks: map[int]block{}}
 	r.turns = newSequence(p.jobs, p.policy, r.queueTree(), leastDemand)
@@ -92,6 +93,11 @@ func (r *round) run() *Plan {
 	}
 	r.resize()
 	plan.keeps = r.keeps
+	for _, c := range r.claimList {
+		if c.kept {
+			plan.claimed = c.jobID
+		}
+	}
 	return plan
 }
 
@@ -101,6 +107,7 @@ func (r *round) decide(i int) {
 	claim := r.claims[job.ID]
 	if claim != nil {
 		r.lend(claim)
+		r.charge(claim, false)
 	}
 	why, ok := r.start(i, claim)
 	if ok {
@@ -108,6 +115,7 @@ func (r *round) decide(i int) {
 	}
 	if claim != nil {
 		r.take(claim)
+		r.charge(claim, true)
 	}
 	w := Waiting{JobID: job.ID}
 	why = r.blocked(i, claim, why, &w)

@@ -120,6 +120,7 @@ type Plan struct {
 	running []Running
 	ratio   float64
 	keeps   []*keep
+	claimed string        // ID of a job for which room is claimed; empty: none
 	placed  map[int]bool  // by index in jobs
 	blocks  map[int]block // by index in jobs: what other than the room is in the way
 	left    leftRoom      // what is free after the placements, holds aside; made when asked for

@@ -181,6 +181,7 @@ type Running struct {
 	Preemptions  int32   // attempts ended for other jobs before
 	NoPreempt    bool
 	Ending       bool      // it is being stopped: its slots are free soon
+	Counts       []int32   // tasks of each role; nil: not known
 	Elastic      []Elastic // of its elastic roles; nil: none
 	Reservation  string
 	Claim        *Claim // room kept for its job's next attempt while this one is being ended; nil: none

@@ -184,7 +184,7 @@ func (w *world) inTime(s scheduler.Snapshot) scheduler.Snapshot {
 		run := w.running[id]
 		r := scheduler.Running{JobID: id, Name: id, Queue: run.job.Queue, User: run.job.User, Group: run.job.Group, Priority: run.job.Priority,
 			Epoch: 1, Submit: run.job.Submit, Slots: slotsOf(run.job, run.placement), StartedMS: run.atMS, CheckpointMS: run.saved,
-			Index: run.job.Index, NoPreempt: run.job.NoPreempt, Ending: run.ending, Reservation: run.job.Reservation, Claim: run.claim}
+			Index: run.job.Index, Counts: run.placement.Counts, NoPreempt: run.job.NoPreempt, Ending: run.ending, Reservation: run.job.Reservation, Claim: run.claim}
 		if run.job.Q90 > 0 {
 			r.EndQ90, r.EndQ50 = run.atMS+run.job.Q90, run.atMS+run.job.Q90
 		}

@@ -18,7 +18,7 @@ func (p *Plan) waits(job *Job, b *block) Reason {
 		return Reason{Cause: CauseBehind, Text: fmt.Sprintf("is behind %s, and nothing may pass a blocked job here", b.behind),
 			Remedy: "it starts after that job; the policy's backfill setting lets jobs pass"}
 	case blockedByVictims:
-		return Reason{Cause: CauseVictims, Text: fmt.Sprintf("waits for %s to stop, which make room for it", plural(int64(b.count), "job")),
+		return Reason{Cause: CauseVictims, Text: fmt.Sprintf("waits for %s to stop and make room for it", plural(int64(b.count), "job")),
 			Remedy: "nothing needs to be done; their room is kept for it"}
 	case blockedByRepair:
 		text := fmt.Sprintf("has lost a node: %s kept, and it waits for a replacement", slotsAre(b.count))
@@ -98,6 +98,10 @@ func (p *Plan) behindKept(job *Job) (Reason, bool) {
 		return Reason{Cause: CauseBehind,
 			Text:   fmt.Sprintf("is behind %s, which has waited long and has its part of %s kept free", k.job.ID, where),
 			Remedy: "it starts after that job, or beside it when other nodes have room; a higher priority would put it first"}, true
+	}
+	if p.claimed != "" && p.claimed != job.ID {
+		return Reason{Cause: CauseBehind, Text: "what is free is kept for " + p.claimed + ", which starts as soon as it has all that it needs",
+			Remedy: "it starts when more is released, or when what is kept is released unused"}, true
 	}
 	return Reason{}, false
 }
