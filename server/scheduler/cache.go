@@ -17,6 +17,10 @@ func (c *Cache) Schedule(s Snapshot, policy Policy) *Plan {
 	policy = policy.withDefaults()
 	jobs := inOrder(s.Pending, policy)
 	r := c.load(s.Nodes, policy.Weights, roundRatio(cpuPerDevice(jobs)))
+	if r.pricing.prices != s.Packing {
+		r.priceBy(s.Packing)
+		clear(r.indexes)
+	}
 	return newRound(&s, newPass(s, policy, jobs, r)).run()
 }
 
@@ -89,6 +93,7 @@ func roundRatio(ratio float64) float64 {
 // leftRoom is a room made when it is first asked for.
 type leftRoom struct {
 	once sync.Once
+	busy sync.Mutex // who explains holds it
 	room *room
 }
 

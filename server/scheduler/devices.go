@@ -18,7 +18,7 @@ func (r *room) chooseDevices(node int, s *shape) {
 		numa := numaOfShares(devices, s)
 		start := len(r.granted)
 		for range s.gpus {
-			at := fullest(devices, s, func(i int) bool {
+			at := r.cheapest(node, s, func(i int) bool {
 				return r.hasGrant(start, first+int32(i)) || (s.numa && devices[i].numa != numa)
 			})
 			r.granted = append(r.granted, granted{device: first + int32(at), share: s.share, memory: devices[at].shareMemory(s)})

@@ -138,6 +138,7 @@ func (p *pass) trial(nodes []int32) *trial {
 		spec[i] = r.spec[node]
 	}
 	t := &trial{room: newRoom(spec, r.weights, r.ratio, viewFree), main: r, of: nodes, at: make(map[int32]int32, len(nodes)), running: p.now.running}
+	t.room.priceBy(r.pricing.prices)
 	for i, node := range nodes {
 		t.at[node] = int32(i)
 		n, m := &t.room.nodes[i], &r.nodes[node]

@@ -18,6 +18,7 @@ type room struct {
 	weights Weights
 	ratio   float64                          // millicores that GPU tasks ask per device
 	rank    func(node int, s *shape) float64 // lower takes first; it depends on what is free on the node alone
+	pricing pricing
 
 	trail   []taken
 	granted []granted

@@ -37,6 +37,9 @@ var terms = []term{
 
 // score is the loss of placing one task of the shape on a node that admits it.
 func (r *room) score(node int, s *shape) float64 {
+	if r.pricing.prices != nil {
+		return r.priced(node, s)
+	}
 	sum := 0.0
 	for i := range terms {
 		if w := terms[i].weight(&r.weights); w != 0 {

@@ -5,19 +5,21 @@ import (
 	"strings"
 
 	"llmos/server/scheduler/fair"
+	"llmos/server/scheduler/packing"
 )
 
 // Snapshot is everything a pass may know. Its slices are shared with the caller and with
 // the plan, and nobody may modify them afterwards.
 type Snapshot struct {
-	NowMS        int64         // Unix milliseconds
-	Nodes        []Node        // in any order; ties go to the lowest ID
-	Pending      []Job         // in any order
-	Running      []Running     // live attempts, in any order
-	Queues       []Queue       // the queue tree, in any order; empty: no quotas, everyone equal
-	Past         []Past        // decayed past usage by queue and user
-	Reservations []Reservation // advance reservations and maintenance windows, in any order
-	Sizes        []Size        // sizes that elastic jobs should have, pending or running, in any order
+	NowMS        int64           // Unix milliseconds
+	Nodes        []Node          // in any order; ties go to the lowest ID
+	Pending      []Job           // in any order
+	Running      []Running       // live attempts, in any order
+	Queues       []Queue         // the queue tree, in any order; empty: no quotas, everyone equal
+	Past         []Past          // decayed past usage by queue and user
+	Reservations []Reservation   // advance reservations and maintenance windows, in any order
+	Packing      *packing.Prices // what places are worth, learned by a Learner; nil: the terms of Weights score
+	Sizes        []Size          // sizes that elastic jobs should have, pending or running, in any order
 }
 
 // Size is how many tasks of each role an elastic job should run with: a wish, which the pass

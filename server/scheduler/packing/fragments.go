@@ -20,7 +20,7 @@ type fragments struct {
 const severalMax = 16
 
 // devicesMax is the number of devices of one task up to which requests are told apart.
-const devicesMax = 64
+const devicesMax = 16
 
 func newFragments(parts []part, models int) *fragments {
 	f := &fragments{}

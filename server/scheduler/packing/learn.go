@@ -1,7 +1,11 @@
 package packing
 
+import "slices"
+
 // Prices is what Learn derives from a mix and a fleet. It is immutable and may be shared.
 type Prices struct {
+	// Models names the models of the fleet, in its order.
+	Models []string
 	// Load is the mean CPU that tasks ask for a device, in millicores a device, by model of
 	// the fleet: over the tasks that may run on it; 0 when none asks any.
 	Load []float64
@@ -13,7 +17,8 @@ type Prices struct {
 	// Pivots is the work of the linear programme.
 	Pivots int
 
-	values [][]int64 // by model: by free thousandths, billionths of a device
+	rooms  [][][]int64 // by model and devices of a node: by whole ones free, the value of their being together
+	values [][]int64   // by model: by free thousandths, billionths of a device
 	frags  *fragments
 	prices []int64   // Price, times PriceWeight, in billionths
 	relief []float64 // billionths of a device that a millicore serves, by model; 0: CPU is no matter
@@ -25,8 +30,9 @@ func Learn(mix *Mix, fleet Fleet) *Prices {
 	fleet = fleet[:min(len(fleet), ModelsMax)]
 	parts, seen := mix.parts()
 	p := &Prices{Load: loads(parts, len(fleet)), Price: scarcity(parts, seen, fleet), frags: newFragments(parts, len(fleet)),
-		prices: make([]int64, len(fleet)), relief: make([]float64, len(fleet)), values: make([][]int64, len(fleet))}
+		rooms: together(parts, len(fleet), mix.Turnover()), prices: make([]int64, len(fleet)), relief: make([]float64, len(fleet)), values: make([][]int64, len(fleet))}
 	for m := range fleet {
+		p.Models = append(p.Models, fleet[m].Name)
 		p.prices[m] = billionths(PriceWeight * p.Price[m])
 		if p.Load[m] > 0 {
 			p.relief[m] = Device / p.Load[m]
@@ -52,6 +58,9 @@ func Learn(mix *Mix, fleet Fleet) *Prices {
 	}
 	return p
 }
+
+// Model gives the place of a model in the fleet that was learned, -1 when it was not there.
+func (p *Prices) Model(name string) int { return slices.Index(p.Models, name) }
 
 // loads gives by model the CPU asked for each device by the tasks that may run on it.
 func loads(parts []part, models int) []float64 {

@@ -18,14 +18,14 @@ type Node struct {
 // phi gives the potential when take is taken of the device at place at, or when take whole
 // devices are taken (at < 0), and cpu is what stays free.
 func (p *Prices) phi(n *Node, cpu int64, at int, take int32) int64 {
-	known := n.Model >= 0 && n.Model < len(p.values)
-	var values, one, many []int64
-	if known {
-		values = p.values[n.Model]
-		row := p.frags.row(n.Model, cpu)
-		one, many = p.frags.one[row], p.frags.many[row]
+	if n.Model < 0 || n.Model >= len(p.values) {
+		return p.unknown(n, at, take)
 	}
+	values := p.values[n.Model]
+	row := p.frags.row(n.Model, cpu)
+	one, many := p.frags.one[row], p.frags.many[row]
 	var idle, usable, worth, whole int64
+	all := take
 	for i, free := range n.Free {
 		if at < 0 && take > 0 && free == Whole {
 			take--
@@ -38,23 +38,20 @@ func (p *Prices) phi(n *Node, cpu int64, at int, take int32) int64 {
 			continue
 		}
 		idle += int64(free)
+		usable += int64(free) * one[p.frags.sizeOf[free]]
 		if free == Whole {
 			whole++
 		}
-		if known {
-			usable += int64(free) * one[p.frags.sizeOf[free]]
-			if values != nil {
-				worth += values[free]
-			}
+		if values != nil {
+			worth += values[free]
 		}
 	}
-	if !known {
-		return 0
-	}
-	usable += whole * Whole * many[min(whole, devicesMax)]
 	if len(p.frags.several) > 0 {
-		usable += p.frags.usableBySeveral(n, cpu, at, take)
+		usable += p.frags.usableBySeveral(n, cpu, at, all)
 	}
+	together := min(whole, devicesMax)
+	usable += whole * Whole * many[together]
+	worth += p.rooms[n.Model][min(len(n.Free), devicesMax)][together]
 	potential := (idle*Device-usable)/(Whole*fragmentDivisor) - worth
 	if relief := p.relief[n.Model]; relief > 0 {
 		potential += max(0, idle*(Device/Whole)-int64(float64(max(0, cpu))*relief))
@@ -62,13 +59,27 @@ func (p *Prices) phi(n *Node, cpu int64, at int, take int32) int64 {
 	return potential
 }
 
+// unknown is the potential of a node of which nothing is learned: its devices are worth
+// what they are, more than any other, so that it is used last.
+func (p *Prices) unknown(n *Node, at int, take int32) int64 {
+	sum := -int64(take)
+	if at < 0 {
+		sum *= Whole
+	}
+	for _, free := range n.Free {
+		sum += int64(free)
+	}
+	return -sum * (Device / Whole)
+}
+
 // Phi is the potential of a node, in billionths of a device: idle devices that few tasks can
-// use, that lack CPU, less what the rests are worth.
+// use and that lack CPU, less what the rests, and whole devices that are free together, are
+// worth.
 func (p *Prices) Phi(n *Node) int64 { return p.phi(n, n.CPU, -1, 0) }
 
 // Loss is what the cluster loses by the task on this node, in billionths of a device: for a
 // shared task on the device at this place, for others at is without meaning. The node must
-// admit the task.
+// admit the task. A task with shares of several devices is valued by one of them.
 func (p *Prices) Loss(s *Shape, n *Node, at int) int64 {
 	return p.loss(s, n, at, p.Phi(n))
 }
@@ -78,8 +89,7 @@ func (p *Prices) loss(s *Shape, n *Node, at int, before int64) int64 {
 	if !s.shared() {
 		at, take = -1, s.GPUs
 	}
-	after := p.phi(n, n.CPU-s.CPU, at, take)
-	loss := after - before
+	loss := p.phi(n, n.CPU-s.CPU, at, take) - before
 	if s.GPUs > 0 && n.Model >= 0 && n.Model < len(p.prices) {
 		loss += p.prices[n.Model] * s.Demand() / Whole
 	}
@@ -88,15 +98,16 @@ func (p *Prices) loss(s *Shape, n *Node, at int, before int64) int64 {
 
 // Best gives the least loss of the task on the node and the device for it: for a shared task
 // the first of those that admit it with the least loss, else -1. admits says by place in
-// n.Free whether a device may be taken; nil: where the share is free.
-func (p *Prices) Best(s *Shape, n *Node, admits func(at int) bool) (loss int64, at int) {
+// n.Free whether a device may be taken; nil: where the share is free. With several devices a
+// task the first one is given.
+func (p *Prices) Best(s *Shape, n *Node, admits []bool) (loss int64, at int) {
 	before := p.Phi(n)
 	if !s.shared() {
 		return p.loss(s, n, -1, before), -1
 	}
 	at = -1
 	for i, free := range n.Free {
-		if free < s.Share || (admits != nil && !admits(i)) || seen(n.Free[:i], free, admits) {
+		if free < s.Share || (admits != nil && !admits[i]) || seen(n.Free[:i], free, admits) {
 			continue
 		}
 		if l := p.loss(s, n, i, before); at < 0 || l < loss {
@@ -107,9 +118,9 @@ func (p *Prices) Best(s *Shape, n *Node, admits func(at int) bool) (loss int64, 
 }
 
 // seen says whether an earlier device with as much free was looked at already.
-func seen(earlier []int32, free int32, admits func(int) bool) bool {
+func seen(earlier []int32, free int32, admits []bool) bool {
 	for i, f := range earlier {
-		if f == free && (admits == nil || admits(i)) {
+		if f == free && (admits == nil || admits[i]) {
 			return true
 		}
 	}
@@ -124,19 +135,18 @@ func (f *fragments) usableBySeveral(n *Node, cpu int64, at int, take int32) int6
 		if s.CPU > cpu || !s.Models.Has(n.Model) {
 			continue
 		}
-		count, free := int32(0), int64(0)
+		count, free, left := int32(0), int64(0), take
 		for i, have := range n.Free {
 			if i == at {
 				have -= take
+			} else if at < 0 && left > 0 && have == Whole {
+				left--
+				continue
 			}
 			if have >= s.Share {
 				count++
 				free += int64(have)
 			}
-		}
-		if at < 0 {
-			count -= take
-			free -= int64(take) * Whole
 		}
 		if count >= s.GPUs {
 			sum += free * billionths(f.several[k].share)

@@ -16,6 +16,9 @@ const (
 	// RefreshMax bounds the arrivals between two times that the mix is due.
 	RefreshMax = 2000
 
+	// turnoverHalfLife is that of the ratio of departures to arrivals, in arrivals.
+	turnoverHalfLife = 2000
+
 	weightMax = 1e12 // of the newest observation, before all are scaled back
 )
 
@@ -27,15 +30,23 @@ type Mix struct {
 	index    map[Shape]int
 	unit     float64 // weight of the next observation; grows instead of all others shrinking
 	arrivals uint64
-	learned  uint64 // arrivals when the mix was last used
+	learned  uint64  // arrivals when the mix was last used
+	came     float64 // arrivals of late
+	left     float64 // departures of late
 }
 
-// Observe counts one arriving task, whether or not it will find a place.
-func (m *Mix) Observe(s Shape) {
+// Observe counts arriving tasks of one shape, whether or not they will find a place.
+func (m *Mix) Observe(s Shape, tasks int) {
+	if tasks <= 0 {
+		return
+	}
 	if m.index == nil {
 		m.index, m.unit = map[Shape]int{}, 1
 	}
-	m.arrivals++
+	n := float64(tasks)
+	m.arrivals += uint64(tasks)
+	fade := math.Exp2(-n / turnoverHalfLife)
+	m.came, m.left = n+m.came*fade, m.left*fade
 	at, known := m.index[s]
 	if !known {
 		if len(m.shapes) >= ShapesMax {
@@ -46,8 +57,8 @@ func (m *Mix) Observe(s Shape) {
 		m.shapes = append(m.shapes, s)
 		m.weights = append(m.weights, 0)
 	}
-	m.weights[at] += m.unit
-	if m.unit *= growth; m.unit > weightMax {
+	m.weights[at] += n * m.unit
+	if m.unit *= math.Exp2(n / HalfLife); m.unit > weightMax {
 		for i := range m.weights {
 			m.weights[i] /= m.unit
 		}
@@ -55,8 +66,17 @@ func (m *Mix) Observe(s Shape) {
 	}
 }
 
-// growth makes an observation HalfLife arrivals ago count half of the newest.
-var growth = math.Exp2(1.0 / HalfLife)
+// Depart counts tasks that leave the places they had.
+func (m *Mix) Depart(tasks int) { m.left += float64(max(0, tasks)) }
+
+// Turnover is the part of the arrivals of late that was matched by departures: 0 while a
+// cluster fills, 1 when as many leave as come.
+func (m *Mix) Turnover() float64 {
+	if m.came <= 0 {
+		return 0
+	}
+	return min(1, m.left/m.came)
+}
 
 // dropLightest forgets the shape with the least weight, the oldest of equals.
 func (m *Mix) dropLightest() {

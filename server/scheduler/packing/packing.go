@@ -70,9 +70,10 @@ type Fleet []Capacity
 
 // Capacity is what the nodes with one model of device have together.
 type Capacity struct {
-	GPUs   int64 // devices
-	CPU    int64 // millicores of the nodes that hold them
-	Memory int64 // of those nodes, in the unit of Shape.Memory
+	Name   string // of the model; the packing itself does not read it
+	GPUs   int64  // devices
+	CPU    int64  // millicores of the nodes that hold them
+	Memory int64  // of those nodes, in the unit of Shape.Memory
 }
 
 func (f Fleet) devices() float64 {
