@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"llmos/fsm"
 	"llmos/fsm/state"
 	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
@@ -22,7 +23,6 @@ const (
 	barrierWait      = 10 * time.Second
 	barrierRetry     = 50 * time.Millisecond
 	refusedDelay     = 20 * time.Millisecond // before the controller hears that a proposal was not even queued
-	stateVersion     = 1
 	initClusterLimit = 10 * time.Second
 	initClusterRetry = 200 * time.Millisecond
 )
@@ -172,7 +172,7 @@ func (s *Server) initCluster(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, initClusterLimit)
 	defer cancel()
-	meta := &pb.ClusterMeta{ClusterId: s.home.id.ClusterID, Name: s.cfg.ClusterName, CreatedMs: time.Now().UnixMilli(), StateVersion: stateVersion}
+	meta := &pb.ClusterMeta{ClusterId: s.home.id.ClusterID, Name: s.cfg.ClusterName, CreatedMs: time.Now().UnixMilli(), StateVersion: fsm.StateVersion}
 	results, err := s.proposer.Propose(ctx, &pb.Command{Op: &pb.Command_InitCluster{InitCluster: &pb.InitCluster{Meta: meta}}})
 	if err != nil {
 		return err

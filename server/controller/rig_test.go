@@ -32,7 +32,7 @@ const wallStart = 1_700_000_000_000
 func newRig(t testing.TB) *rig {
 	r := &rig{t: t, log: fsm.New(), known: map[string]*pb.Node{}}
 	r.entry(&pb.Command{Op: &pb.Command_InitCluster{InitCluster: &pb.InitCluster{
-		Meta: &pb.ClusterMeta{ClusterId: "c-000000000001", Name: "test", StateVersion: 1, CreatedMs: wallStart}}}})
+		Meta: &pb.ClusterMeta{ClusterId: "c-000000000001", Name: "test", StateVersion: fsm.StateVersion, CreatedMs: wallStart}}}})
 	r.lead()
 	return r
 }

@@ -11,7 +11,7 @@ import (
 	pb "llmos/proto/llmos/v1"
 )
 
-const cronHint = "write five fields: minute, hour, day of month, month, day of week; such as */5 * * * * or 0 3 * * 1-5"
+const cronHint = "write five fields: minute, hour, day of month, month, day of week; such as */5 * * * * or 0 3 * * 1-5; or @daily, or @every 10m"
 
 const (
 	cronBytesMax = 256 // of a schedule or the name of a time zone
@@ -58,10 +58,13 @@ func parseCron(text string) (cron.Schedule, *fault.Error) {
 	if len(text) > cronBytesMax {
 		return nil, invalid("the schedule is %d bytes long, at most %d", len(text), cronBytesMax).Hint(cronHint)
 	}
+	if span, every := strings.CutPrefix(text, "@every "); every {
+		return parseEvery(span)
+	}
 	fields := strings.Fields(text)
 	for _, n := range cronNicknames {
 		if text == n.word {
-			return nil, invalid("%s is not understood", n.word).Hint("write %q", n.fields)
+			fields = strings.Fields(n.fields)
 		}
 	}
 	if len(fields) != cronFields {
@@ -90,6 +93,15 @@ func parseCron(text string) (cron.Schedule, *fault.Error) {
 		return nil, invalid("%s matches no day of any year", quoted(text)).Hint("look at the day of month and the month")
 	}
 	return schedule, nil
+}
+
+// parseEvery reads the span of a schedule that does not go by the clock on the wall.
+func parseEvery(span string) (cron.Schedule, *fault.Error) {
+	d, err := time.ParseDuration(span)
+	if err != nil || d < time.Second {
+		return nil, invalid("%s is not a span of a second or more", quoted(span)).Hint("write it as 30s, 10m or 6h")
+	}
+	return cron.Every(d), nil
 }
 
 func cronFieldHint(i int) string {

@@ -75,7 +75,9 @@ func (t *Tree) amounts(leaf int, v []int64, noPreempt bool) Verdict {
 			n := &t.nodes[at]
 			held := n.counted[r]
 			if n.limited[r] {
-				if held+more > n.cap[r] {
+				// The cluster as a whole refuses for the sake of what queues never lend; that
+				// it is full, its nodes say.
+				if held+more > n.cap[r] && (at != 0 || n.used[r]+d <= n.cap[r]) {
 					why := CauseQuota
 					if at != leaf && t.within(leaf, v) {
 						why = CauseLent
