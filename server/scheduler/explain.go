@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // holdersShown bounds the jobs that a reason names.
@@ -16,6 +17,8 @@ func (p *Plan) Explain(jobID string) (reason Reason, ok bool) {
 	if i < 0 || p.placed[i] {
 		return Reason{}, false
 	}
+	p.left.busy.Lock() // what would start is tried out in the room
+	defer p.left.busy.Unlock()
 	return p.inTime(i, p.because(i)), true
 }
 
@@ -44,18 +47,41 @@ func (p *Plan) explain(job *Job) Reason {
 	if len(r.spec) == 0 {
 		return noNodes()
 	}
-	if reason := newRoom(r.spec, Weights{}, 0, viewRegistered).feasible(job); reason.Cause != CauseNone {
+	if reason := feasibleOn(job, r.spec); reason.Cause != CauseNone {
 		return reason
 	}
 	if reason := r.notReady(job); reason.Cause != CauseNone {
 		return reason
 	}
-	for i, g := range r.groups(job) {
+	return p.withChange(job, p.noRoom(job))
+}
+
+// noRoom explains a job that would fit on the nodes that are ready if they were empty.
+func (p *Plan) noRoom(job *Job) Reason {
+	r := p.after()
+	for i, g := range r.groupsOf(job, leastCounts(job)) {
 		if r.fitsUpTo(&g.shape, int64(g.count)) < int64(g.count) {
 			return p.short(job, &job.Roles[i], &g)
 		}
 	}
+	if reason := p.misplaced(job); reason.Cause != CauseNone {
+		return reason
+	}
+	if reason := p.apartInSpace(job); reason.Cause != CauseNone {
+		return reason
+	}
 	return p.fitsButWaits(job)
+}
+
+// withChange says first with which change the job would start now.
+func (p *Plan) withChange(job *Job, reason Reason) Reason {
+	if reason.Cause == CauseBehind || reason.Cause == CauseNextPass {
+		return reason
+	}
+	if change := p.startsWith(job); change != "" {
+		reason.Remedy = "it starts now " + change + "; otherwise: " + reason.Remedy
+	}
+	return reason
 }
 
 // fitsButWaits explains a job whose roles all find room, each by itself.
@@ -76,38 +102,71 @@ func (p *Plan) fitsButWaits(job *Job) Reason {
 // device healthy.
 func (r *room) notReady(job *Job) Reason {
 	empty := newRoom(r.spec, Weights{}, 0, viewEmpty)
-	var away []string
+	if job.Where != nil {
+		empty.close(empty.condition(job.Where).nodes)
+	}
+	var silent, drained []string
 	sick := 0
 	for i := range r.spec {
-		if n := &r.spec[i]; n.Status != NodeReady {
-			away = append(away, n.called())
+		n := &r.spec[i]
+		switch {
+		case n.Status != NodeReady:
+			silent = append(silent, n.called())
+			continue
+		case n.Drained:
+			drained = append(drained, n.called())
 			continue
 		}
-		for j := range r.spec[i].Devices {
-			if !r.spec[i].Devices[j].Available {
+		for j := range n.Devices {
+			if !n.Devices[j].Available {
 				sick++
 			}
 		}
 	}
-	if len(away) == len(r.spec) {
-		return Reason{Cause: CauseNotReady, Text: "no node is ready: " + listed(away, holdersShown) + silentVerb(len(away)),
-			Remedy: "start the agents again; llmos nodes shows since when they are silent"}
+	away := awayWords(silent, drained)
+	if len(silent)+len(drained) == len(r.spec) {
+		return Reason{Cause: CauseNotReady, Text: "no node is ready: " + away, Remedy: awayRemedy(silent)}
 	}
 	missing := false
-	for _, g := range empty.groups(job) {
+	for _, g := range empty.groupsOf(job, leastCounts(job)) {
 		missing = missing || empty.fitsUpTo(&g.shape, int64(g.count)) < int64(g.count)
 	}
 	switch {
 	case !missing:
 		return Reason{}
-	case len(away) > 0:
-		return Reason{Cause: CauseNotReady, Text: "fits only with nodes that do not answer: " + listed(away, holdersShown) + silentVerb(len(away)),
-			Remedy: "bring these nodes back, or add others"}
+	case len(drained) > 0:
+		return Reason{Cause: CauseNotReady, Text: "fits only with nodes that take no work: " + away,
+			Remedy: "bring these nodes back, or add others; llmos drain NODE --undo ends a drain"}
+	case len(silent) > 0:
+		return Reason{Cause: CauseNotReady, Text: "fits only with nodes that do not answer: " + away, Remedy: "bring these nodes back, or add others"}
 	case sick > 0:
 		return Reason{Cause: CauseNotReady, Text: fmt.Sprintf("fits only with devices that are not healthy: %s of ready nodes take no work", plural(int64(sick), "device")),
 			Remedy: "llmos nodes shows what is wrong with them"}
 	}
 	return Reason{}
+}
+
+// awayWords names the nodes that take no work.
+func awayWords(silent, drained []string) string {
+	var parts []string
+	if len(silent) > 0 {
+		parts = append(parts, listed(silent, holdersShown)+silentVerb(len(silent)))
+	}
+	if len(drained) > 0 {
+		verb := " are drained"
+		if len(drained) == 1 {
+			verb = " is drained"
+		}
+		parts = append(parts, listed(drained, holdersShown)+verb)
+	}
+	return strings.Join(parts, ", ")
+}
+
+func awayRemedy(silent []string) string {
+	if len(silent) == 0 {
+		return "end the drain: llmos drain NODE --undo"
+	}
+	return "start the agents again; llmos nodes shows since when they are silent"
 }
 
 func silentVerb(n int) string {
@@ -130,7 +189,7 @@ func (p *Plan) short(job *Job, role *Role, g *group) Reason {
 		if s.gpus > 0 {
 			if most, short := r.mostBeside(s, g.count, i); short {
 				return Reason{Cause: q.cause,
-					Text:   fmt.Sprintf("%s free, but not enough %s beside: %s %s, the most free there is %s", gpusAre(r.freeDevices(s), role.Task.Model), predicates[i].name, subject(job, role), q.words(q.ask(s)), q.words(most)),
+					Text:   fmt.Sprintf("%s free, but not enough %s beside: %s %s, the most free there is %s", gpusAre(r.freeDevices(s), role.Task.wanted()), predicates[i].name, subject(job, role), q.words(q.ask(s)), q.words(most)),
 					Remedy: "ask for less of it, or wait until tasks on these nodes end"}
 			}
 			continue
@@ -200,16 +259,16 @@ func (p *Plan) shortOfDevices(role *Role, g *group) Reason {
 	free, need := r.freeDevices(s), int64(g.count)*int64(s.gpus)
 	if free < need {
 		return Reason{Cause: CauseCapacity,
-			Text:   fmt.Sprintf("needs %s; %s%s", freeGPUs(need, role.Task.Model), areFree(free), p.heldBy(s, func(h *Holding) int64 { return h.Share })),
-			Remedy: fmt.Sprintf("it starts when %s released; a higher priority would put it before other pending jobs", gpusAre(need-free, role.Task.Model))}
+			Text:   fmt.Sprintf("needs %s; %s%s", freeGPUs(need, role.Task.wanted()), areFree(free), p.heldBy(s, func(h *Holding) int64 { return h.Share })),
+			Remedy: fmt.Sprintf("it starts when %s released; a higher priority would put it before other pending jobs", gpusAre(need-free, role.Task.wanted()))}
 	}
 	fits := r.admitted(s, byDevices)
 	switch {
 	case fits == 0:
-		return Reason{Cause: CauseFragmented, Text: fmt.Sprintf("%s free but no node has %d together", gpusAre(free, role.Task.Model), s.gpus),
+		return Reason{Cause: CauseFragmented, Text: fmt.Sprintf("%s free but no node has %d together", gpusAre(free, role.Task.wanted()), s.gpus),
 			Remedy: "it starts when the tasks on one node end, or ask for more tasks with fewer GPUs each"}
 	case fits < int64(g.count):
-		return Reason{Cause: CauseFragmented, Text: fmt.Sprintf("%s free but only %d of the %d tasks find %d together on a node", gpusAre(free, role.Task.Model), fits, g.count, s.gpus),
+		return Reason{Cause: CauseFragmented, Text: fmt.Sprintf("%s free but only %d of the %d tasks find %d together on a node", gpusAre(free, role.Task.wanted()), fits, g.count, s.gpus),
 			Remedy: "it starts when the tasks on more nodes end, or ask for more tasks with fewer GPUs each"}
 	}
 	return Reason{}
@@ -262,23 +321,15 @@ func (p *Plan) shortOf(predicate int, g *group) Reason {
 
 // heldBy names the jobs that hold most of what the shape waits for, this plan's included.
 func (p *Plan) heldBy(s *shape, amount func(*Holding) int64) string {
+	r := p.after()
+	counts := make([]bool, len(r.nodes)) // by node: what is held there is missing to the shape
 	var all []Holding
-	for node := range p.after().nodes {
-		if !p.after().nodes[node].usable || (s.gpus > 0 && !slices.ContainsFunc(p.after().devicesOf(node), func(d device) bool { return d.suits(s) })) {
-			continue
-		}
-		all = append(all, p.after().spec[node].Holdings...)
-	}
-	for i := range p.jobs {
-		if p.placed[i] {
-			h := Holding{JobID: p.jobs[i].ID}
-			for _, g := range p.after().groups(&p.jobs[i]) {
-				h.CPU += int64(g.count) * g.shape.cpu
-				h.Share += int64(g.count) * g.shape.deviceShare()
-			}
-			all = append(all, h)
+	for node := range r.nodes {
+		if counts[node] = r.nodes[node].usable && (s.gpus == 0 || slices.ContainsFunc(r.devicesOf(node), func(d device) bool { return d.suits(s) })); counts[node] {
+			all = append(all, r.spec[node].Holdings...)
 		}
 	}
+	all = append(all, p.placedOn(counts)...)
 	names := mostHolding(all, amount)
 	if len(names) == 0 {
 		return ""

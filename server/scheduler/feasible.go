@@ -1,6 +1,9 @@
 package scheduler
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Cause is the kind of a Reason.
 type Cause int
@@ -24,11 +27,12 @@ const (
 	CauseVictims                 // jobs are being stopped for it
 	CauseRepair                  // it lost a node, and waits for a replacement
 	CauseReserved                // nodes are reserved, and it may run into that time
+	CauseConstraint              // what it asks of its nodes is met by none, or by none with room
 )
 
 var causeNames = [...]string{"none", "never-fits", "no-model", "no-nodes", "not-ready", "capacity", "fragmented",
 	"cpu", "memory", "ports", "behind", "next-pass",
-	"quota", "array", "victims", "repair", "reserved"}
+	"quota", "array", "victims", "repair", "reserved", "constraint"}
 
 func (c Cause) String() string { return causeNames[c] }
 
@@ -38,18 +42,19 @@ type Reason struct {
 	Cause   Cause
 	Text    string
 	Remedy  string
+	Field   string // of the job file that is in the way, such as placement.where; empty: none in particular
 	Details []string
 }
 
 // Feasible says whether the nodes, empty, ready and healthy, could ever hold the job. The
-// zero Reason means that nothing proves the contrary; CauseNeverFits and CauseNoModel mean
-// that the job waits for ever unless nodes join; CauseNoNodes that there is nothing to
+// zero Reason means that nothing proves the contrary; CauseNeverFits, CauseNoModel and
+// CauseConstraint mean that the job waits for ever unless nodes join; CauseNoNodes that there is nothing to
 // compare it with yet. It reads only the capacities.
 func Feasible(job Job, nodes []Node) Reason {
 	if len(nodes) == 0 {
 		return noNodes()
 	}
-	return newRoom(byID(nodes), Weights{}, 0, viewRegistered).feasible(&job)
+	return feasibleOn(&job, byID(nodes))
 }
 
 func noNodes() Reason {
@@ -59,7 +64,7 @@ func noNodes() Reason {
 
 // feasible looks for a proof that the room, which holds capacities, cannot hold the job.
 func (r *room) feasible(job *Job) Reason {
-	groups := r.groups(job)
+	groups := r.groupsOf(job, leastCounts(job))
 	for i := range groups {
 		role := &job.Roles[i]
 		if reason := r.neverOne(job, role, &groups[i].shape); reason.Cause != CauseNone {
@@ -131,11 +136,22 @@ func devicesAsked(role *Role) string {
 	t := &role.Task
 	switch {
 	case t.Share > 0 && t.Share < deviceWhole && t.GPUs == 1:
-		return decimal(int64(t.Share)) + " of a " + modelWord(t.Model)
+		return decimal(int64(t.Share)) + " of a " + modelWord(t.wanted())
 	case t.Share > 0 && t.Share < deviceWhole:
-		return decimal(int64(t.Share)) + " of " + gpus(int64(t.GPUs), t.Model)
+		return decimal(int64(t.Share)) + " of " + gpus(int64(t.GPUs), t.wanted())
 	}
-	return gpus(int64(t.GPUs), t.Model)
+	return gpus(int64(t.GPUs), t.wanted())
+}
+
+// wanted names the devices that suit a task: a model, several, or a MIG profile; empty: any.
+func (t *Request) wanted() string {
+	switch {
+	case t.Profile != "":
+		return "MIG " + t.Profile
+	case t.Models != nil:
+		return strings.Join(t.Models, " or ")
+	}
+	return t.Model
 }
 
 func modelWord(model string) string {
@@ -155,6 +171,12 @@ func (r *room) neverDevices(job *Job, role *Role, s *shape) Reason {
 	case s.model == noModel:
 		return Reason{Cause: CauseNoModel, Text: fmt.Sprintf("%s %s; no node has that model, the cluster has %s", whose, devicesAsked(role), r.inventory()),
 			Remedy: "ask for one of the models that llmos nodes shows, or leave gpu_model out"}
+	case total == 0 && role.Task.Profile != "":
+		return never(fmt.Sprintf("%s %s; no node has a slice of that profile", whose, devicesAsked(role)),
+			"ask for a profile that llmos nodes shows, or for a share of a GPU instead")
+	case s.numa && largest >= int64(s.gpus):
+		return never(fmt.Sprintf("%s %s on one NUMA node; no NUMA node has so many", whose, devicesAsked(role)),
+			"ask for fewer a task, or leave numa out")
 	case total == 0:
 		return never(fmt.Sprintf("%s %s of GPU memory on a device; the largest has %s", whose, bytes(s.gpuMemory), bytes(r.deviceMemoryMax(s.model))),
 			"ask for less gpu_memory, or for another gpu_model")
@@ -191,7 +213,9 @@ func (r *room) deviceMemoryMax(model int16) int64 {
 func (r *room) inventory() string {
 	counts := make([]int64, len(r.models))
 	for i := range r.devices {
-		counts[r.devices[i].model]++
+		if k := r.devices[i].kind; k < 0 || r.kinds[k].profile == "" {
+			counts[r.devices[i].model]++
+		}
 	}
 	var parts []string
 	for i, name := range r.models {
@@ -213,8 +237,8 @@ func (r *room) neverAll(job *Job, role *Role, g *group) Reason {
 	s := &g.shape
 	if _, total := r.devicesMax(s); s.gpus > 0 && s.share == 0 && total < int64(g.count)*int64(s.gpus) {
 		all := int64(g.count) * int64(s.gpus)
-		return never(fmt.Sprintf("%sasks %s in all, %d tasks of %d; the cluster has %d", prefix, gpus(all, role.Task.Model), g.count, s.gpus, total),
-			fmt.Sprintf("ask for fewer tasks, or add nodes with %s", gpus(all-total, role.Task.Model)))
+		return never(fmt.Sprintf("%sasks %s in all, %d tasks of %d; the cluster has %d", prefix, gpus(all, role.Task.wanted()), g.count, s.gpus, total),
+			fmt.Sprintf("ask for fewer tasks, or add nodes with %s", gpus(all-total, role.Task.wanted())))
 	}
 	return never(fmt.Sprintf("%sasks %d tasks of %s at once; the cluster's nodes hold at most %d", prefix, g.count, r.allOf(role, s), fits),
 		"ask for fewer or smaller tasks, or add nodes")

@@ -86,6 +86,7 @@ type started struct {
 //
 //	node NAME cpu=4 mem=16 gpus=2xH100-80 [status=silent] [ports=20000-20003]
 //	job NAME [prio=50] [waited=60000] ROLE:COUNT,cpu=2,mem=1,gpus=1,share=250,gpumem=10,model=H100-80,ports=1 ...
+//	rack ZONE/RACK COUNT ...  that many nodes of a rack, with the words of a node; see nodeWord
 //	set NAME status=... | sick=DEVICE
 //	wait JOB MS     it has waited so long
 //	schedule        place, commit, and say what was placed and why the others wait
@@ -100,6 +101,8 @@ func (w *world) do(t *testing.T, line string) string {
 	switch words[0] {
 	case "node":
 		w.nodes = append(w.nodes, parseNode(t, words[1:]))
+	case "rack":
+		w.rack(t, words[1:])
 	case "job":
 		w.pending = append(w.pending, w.parseJob(t, words[1:]))
 	case "set":
@@ -131,6 +134,9 @@ func describe(id string, r scheduler.Reason) string {
 		return id + ": feasible\n"
 	}
 	s := fmt.Sprintf("%s: %s (%s)\n  remedy: %s\n", id, r.Text, r.Cause, r.Remedy)
+	if r.Field != "" {
+		s += "  field: " + r.Field + "\n"
+	}
 	for _, d := range r.Details {
 		s += "  also: " + d + "\n"
 	}
@@ -268,7 +274,9 @@ func parseNode(t *testing.T, words []string) scheduler.Node {
 		case "status":
 			n.Status = parseStatus(t, value)
 		default:
-			t.Fatalf("unknown word %q", word)
+			if !nodeWord(t, &n, key, value) {
+				t.Fatalf("unknown word %q", word)
+			}
 		}
 	}
 	n.CPUFree, n.MemFree = n.CPU, n.Memory
@@ -296,7 +304,9 @@ func (w *world) set(t *testing.T, name string, words []string) {
 			n.Devices = slices.Clone(n.Devices)
 			n.Devices[number(t, value)].Available = false
 		default:
-			t.Fatalf("unknown word %q", word)
+			if !nodeWord(t, n, key, value) {
+				t.Fatalf("unknown word %q", word)
+			}
 		}
 	}
 }
@@ -310,7 +320,7 @@ func (w *world) parseJob(t *testing.T, words []string) scheduler.Job {
 			job.Priority = int32(number(t, value))
 		} else if key == "waited" {
 			job.WaitedMS = number(t, value)
-		} else if w.jobWord(t, &job, key, value) {
+		} else if w.jobWord(t, &job, key, value) || placeWord(t, &job, key, value) {
 			continue
 		} else {
 			job.Roles = append(job.Roles, parseRole(t, word))
@@ -340,6 +350,9 @@ func parseRole(t *testing.T, word string) scheduler.Role {
 		key, value, _ := strings.Cut(part, "=")
 		if key == "model" {
 			role.Task.Model = value
+			continue
+		}
+		if roleWord(&role, key, value) {
 			continue
 		}
 		n := number(t, value)

@@ -45,7 +45,7 @@ func (g *gang) shares(doms *domains, of *group, nodes nodeSet) ([]share, bool) {
 	scored := make([]bool, len(fits))
 	nodes.each(g.room, func(node int) {
 		at := doms.of[node]
-		if at < 0 || !g.room.nodes[node].usable {
+		if at < 0 || !g.room.capable(node, &of.shape) {
 			return
 		}
 		usable[at] = true
@@ -81,4 +81,20 @@ func (g *gang) shares(doms *domains, of *group, nodes nodeSet) ([]share, bool) {
 		}
 	}
 	return list, left == 0
+}
+
+// capable says whether a node in service would admit a task of the shape if it were empty.
+func (r *room) capable(node int, s *shape) bool {
+	n, spec := &r.nodes[node], &r.spec[node]
+	if !n.usable || spec.CPU < s.cpu || spec.Memory < s.memory {
+		return false
+	}
+	var suit int32
+	devices := r.devicesOf(node)
+	for i := range devices {
+		if devices[i].available && devices[i].suits(s) {
+			suit++
+		}
+	}
+	return suit >= s.gpus
 }

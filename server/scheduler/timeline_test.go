@@ -182,7 +182,7 @@ func (w *world) inTime(s scheduler.Snapshot) scheduler.Snapshot {
 	slices.Sort(ids)
 	for _, id := range ids {
 		run := w.running[id]
-		r := scheduler.Running{JobID: id, Name: id, Queue: run.job.Queue, User: run.job.User, Group: run.job.Group, Priority: run.job.Priority,
+		r := scheduler.Running{JobID: id, Name: strings.TrimRight(id, "-0123456789"), Queue: run.job.Queue, User: run.job.User, Group: run.job.Group, Priority: run.job.Priority,
 			Epoch: 1, Submit: run.job.Submit, Slots: slotsOf(run.job, run.placement), StartedMS: run.atMS, CheckpointMS: run.saved,
 			Index: run.job.Index, Counts: run.placement.Counts, NoPreempt: run.job.NoPreempt, Ending: run.ending, Reservation: run.job.Reservation, Claim: run.claim}
 		if run.job.Q90 > 0 {
