@@ -209,7 +209,7 @@ var layers = map[string][]string{
 	"server/forecast":      {},
 	"server/plot":          {"proto/fault", "proto/llmos"},
 	"server/trace":         {"proto/fault", "proto/llmos"},
-	"server/simulate":      {"proto", "fsm", "server/controller", "server/scheduler", "server/trace"},
+	"server/simulate":      {"proto", "fsm", "server/controller", "server/plot", "server/scheduler", "server/trace"},
 	"server/jobspec":       {"proto"},
 	"server/ca":            {"proto", "transport"},
 	"server/controller":    {"proto/llmos", "fsm/state", "server/scheduler", "server/forecast"},

@@ -24,17 +24,19 @@ type meter struct {
 	crowd    float64 // integral of inSystem over seconds
 	busyTime float64 // device seconds held
 
-	demand, holding   []float64 // devices by user: wanted and held now
-	received, fair    []float64 // device seconds by user: held, and by equal shares
-	wantSum, wantMany float64
-	stale             bool      // rates is behind demand
-	rates             []float64 // equal shares now
+	demand, holding []float64 // devices by user: wanted and held now
+	received, fair  []float64 // device seconds by user: held, and by equal shares
+	stale           bool      // rates is behind demand
+	rates           []float64 // equal shares now
 
 	preemptions int
 	lostWork    float64 // device seconds done again, restarts aside
 	restarting  float64 // device seconds of restarts
-	fragSum     float64
-	fragTime    float64
+	mix         []shape // of the trace
+	lookedAt    time.Duration
+	lookEvery   time.Duration
+	fragSeen    float64 // fragmented devices, summed over looks
+	idleSeen    float64
 
 	load []Point
 	bars []Bar

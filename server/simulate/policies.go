@@ -39,6 +39,12 @@ func Policies() []Policy {
 	}
 }
 
+// CheckPolicy gives a fault when there is no policy of that name.
+func CheckPolicy(name string) error {
+	_, err := policyConfig(name)
+	return err
+}
+
 func policyConfig(name string) (Policy, error) {
 	var names []string
 	for _, p := range Policies() {

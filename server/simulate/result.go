@@ -22,6 +22,7 @@ type Result struct {
 	Makespan float64 // first submit to last end, s
 
 	Utilisation   float64 // device seconds held / (devices x makespan)
+	Fragmented    float64 // part of the idle device time on which the trace's mean job would not fit; see fragments
 	Goodput       float64 // device seconds of work that counted / device seconds held
 	Unfair        float64 // part of the jobs with a finish-time fairness above 1.05
 	WorstFairness float64 // highest finish-time fairness
@@ -39,16 +40,20 @@ type Result struct {
 }
 
 // Spread is a mean with quantiles.
-type Spread struct{ Mean, P50, P99 float64 }
+type Spread struct {
+	Mean float64 `json:"mean"`
+	P50  float64 `json:"p50"`
+	P99  float64 `json:"p99"`
+}
 
 // User is how one user fared; where a trace has no users, one queue.
 type User struct {
-	Name      string
-	Jobs      int
-	Slowdown  float64 // mean, bounded
-	WaitMean  float64 // s
-	WaitWorst float64 // s
-	Starved   bool
+	Name      string  `json:"name"`
+	Jobs      int     `json:"jobs"`
+	Slowdown  float64 `json:"slowdown_mean"`
+	WaitMean  float64 `json:"wait_mean_s"`
+	WaitWorst float64 `json:"wait_worst_s"`
+	Starved   bool    `json:"starved"`
 }
 
 // A user is starved whose mean bounded slowdown is above both: so many times that of all
@@ -133,6 +138,9 @@ func (w *world) result() *Result {
 	}
 	if m.busyTime > 0 {
 		r.Goodput = useful / m.busyTime
+	}
+	if m.idleSeen > 0 {
+		r.Fragmented = m.fragSeen / m.idleSeen
 	}
 	r.Jain = jain(m)
 	r.Users = w.users(r.Slowdown.Mean)

@@ -111,6 +111,7 @@ func (w *world) refuseImpossible() error {
 		w.meter.impossible++
 	}
 	w.jobs, w.left = possible, len(possible)
+	w.meter.mix, w.meter.lookEvery = mixOf(possible), lookSpan(possible)
 	if w.left == 0 {
 		return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "none of the %d jobs fits on the cluster", w.meter.impossible).
 			Hint("look at the device models and the size of the nodes").At("nodes", 0)
@@ -146,6 +147,7 @@ func (w *world) run() error {
 		if err := w.settle(); err != nil {
 			return err
 		}
+		w.fragments()
 		w.opts.Progress(len(w.jobs)-w.left, len(w.jobs))
 	}
 	return nil

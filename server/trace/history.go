@@ -24,6 +24,7 @@ type Record struct {
 	Submit      float64 `json:"submit"`
 	Start       float64 `json:"start"` // 0: it never ran
 	End         float64 `json:"end"`
+	Run         float64 `json:"run"` // seconds for which it ran, over all attempts; 0: end - start
 	Tasks       int     `json:"tasks"`
 	GPUs        int     `json:"gpus"` // of each task
 	CPUMilli    int64   `json:"cpu_milli"`
@@ -35,8 +36,8 @@ type Record struct {
 }
 
 // historyColumns are those of CSV, in the order in which they are written.
-var historyColumns = []string{"id", "user", "queue", "submit", "start", "end", "tasks", "gpus", "cpu_milli", "memory_bytes",
-	"share", "model", "state", "attempts"}
+var historyColumns = []string{"id", "user", "queue", "submit", "start", "end", "tasks", "gpus", "run", "cpu_milli",
+	"memory_bytes", "share", "model", "state", "attempts"}
 
 // WriteHistory writes records as lines of JSON, or as CSV.
 func WriteHistory(w io.Writer, records []Record, asCSV bool) error {
@@ -64,7 +65,7 @@ func WriteHistory(w io.Writer, records []Record, asCSV bool) error {
 func (r *Record) row() []string {
 	seconds := func(f float64) string { return strconv.FormatFloat(f, 'f', 3, 64) }
 	return []string{r.ID, r.User, r.Queue, seconds(r.Submit), seconds(r.Start), seconds(r.End), strconv.Itoa(r.Tasks),
-		strconv.Itoa(r.GPUs), strconv.FormatInt(r.CPUMilli, 10), strconv.FormatInt(r.MemoryBytes, 10), strconv.Itoa(r.Share),
+		strconv.Itoa(r.GPUs), seconds(r.Run), strconv.FormatInt(r.CPUMilli, 10), strconv.FormatInt(r.MemoryBytes, 10), strconv.Itoa(r.Share),
 		r.Model, r.State, strconv.Itoa(r.Attempts)}
 }
 
@@ -153,7 +154,10 @@ func (t *table) record() (rec Record, err error) {
 	for _, f := range []struct {
 		column string
 		to     *float64
-	}{{"submit", &rec.Submit}, {"start", &rec.Start}, {"end", &rec.End}} {
+	}{{"submit", &rec.Submit}, {"start", &rec.Start}, {"end", &rec.End}, {"run", &rec.Run}} {
+		if f.column == "run" && t.text("run") == "" {
+			continue // an older file
+		}
 		if *f.to, err = strconv.ParseFloat(t.text(f.column), 64); err != nil {
 			return rec, t.bad(f.column, "%s is not a number of seconds", quoted(t.text(f.column))).Hint("write it in digits, such as 1700000000.250")
 		}
@@ -189,7 +193,7 @@ func (r *Record) job(name string, line int) (j Job, ran bool, err error) {
 	for _, f := range []struct {
 		column string
 		value  float64
-	}{{"submit", r.Submit}, {"start", r.Start}, {"end", r.End}} {
+	}{{"submit", r.Submit}, {"start", r.Start}, {"end", r.End}, {"run", r.Run}} {
 		if !(f.value >= 0 && f.value <= epochMax) {
 			return j, false, bad(f.column, "%v is no time", f.value).Hint("times are seconds since 1970, and never negative")
 		}
@@ -218,6 +222,13 @@ func (r *Record) job(name string, line int) (j Job, ran bool, err error) {
 	j = Job{Name: r.ID, User: r.User, Queue: r.Queue, Submit: ms(r.Submit), Start: ms(r.Start), End: ms(r.End), Tasks: r.Tasks, GPUs: r.GPUs,
 		CPUMilli: r.CPUMilli, MemoryBytes: r.MemoryBytes, Models: models(r.Model), State: r.State, Attempts: r.Attempts}
 	j.Duration = max(1, j.End-j.Start)
+	if run := ms(r.Run); run > 0 {
+		if run > j.Duration {
+			return j, false, bad("run", "the job ran %.3f s between a start and an end that are %.3f s apart", r.Run, r.End-r.Start).
+				Hint("run is at most end - start")
+		}
+		j.Duration = run
+	}
 	j.GPUMilli = wholeMilli(r.GPUs)
 	if r.GPUs > 0 && r.Share > 0 {
 		j.GPUMilli = r.Share
