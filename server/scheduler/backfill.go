@@ -7,94 +7,144 @@ import (
 // keep is what is kept for one blocked job, or for a window of time. It binds the jobs that
 // would still run at its time.
 type keep struct {
-	atMS  int64 // 0: it binds every job
-	job   *Job
-	start int64   // when the job is expected to start; 0: unknown
-	end   int64   // when it is expected to have ended; forever: unknown
-	need  []held  // what it will run on, by rank
-	parts []held  // what must stay free of it from now on
-	nodes []int32 // nodes that are closed
+	atMS    int64 // 0: it binds every job
+	job     *Job
+	start   int64   // when the job is expected to start; 0: unknown
+	end     int64   // when it is expected to have ended; forever: unknown
+	need    []held  // what it will run on, by rank
+	parts   []held  // what must stay free of it from now on
+	window  *window // a reservation instead of a job
+	nodes   []int32 // its nodes, which are closed
+	applied bool
 }
 
 func (k *keep) apply(r *room) {
+	k.applied = true
 	for i := range k.parts {
 		r.add(&k.parts[i], -1)
 	}
 	for _, node := range k.nodes {
-		r.nodes[node].usable = false
-		r.touch(int(node))
+		r.nodes[node].closed++
+		r.open(int(node))
 	}
 }
 
 func (k *keep) lift(r *room) {
+	k.applied = false
 	for i := range k.parts {
 		r.add(&k.parts[i], 1)
 	}
 	for _, node := range k.nodes {
-		r.nodes[node].usable = r.spec[node].Status == NodeReady && !r.spec[node].Drained
-		r.touch(int(node))
+		r.nodes[node].closed--
+		r.open(int(node))
 	}
 }
 
-// viewKey names a view of the room: how many keeps are not lifted in it, in order of time.
-// What failed in a view is remembered as long as the keeps are the same.
-type viewKey struct{ kept int }
+// open makes a node usable again, or not, after what closes it has changed.
+func (r *room) open(node int) {
+	n, spec := &r.nodes[node], &r.spec[node]
+	n.usable = n.closed == 0 && (spec.Status == NodeReady && !spec.Drained || r.view == viewRegistered)
+	r.touch(node)
+}
 
-// addKeep enters a keep and applies it.
+// viewKey names a view of the room: what binds a job, and so is not lifted for it. What
+// failed in a view is remembered as long as the keeps are the same.
+type viewKey [keepsMax / 64]uint64
+
+// keepsMax bounds the keeps of a pass; jobs that are blocked beyond it have none.
+const keepsMax = 512
+
+func (v *viewKey) bound(i int) { v[i>>6] |= 1 << (i & 63) }
+
+// addKeep enters a keep and applies it. The keeps are in order of time.
 func (r *round) addKeep(k *keep) {
-	at, _ := slices.BinarySearchFunc(r.keeps, k.atMS+1, func(e *keep, atMS int64) int {
-		if e.atMS < atMS {
-			return -1
-		}
-		return 1
-	})
+	at, _ := slices.BinarySearchFunc(r.keeps, k.atMS+1, byTime)
 	r.keeps = slices.Insert(r.keeps, at, k)
 	k.apply(r.now.room)
 	clear(r.views)
 }
 
-// bindingUntil counts the keeps that bind a job which has ended at a time.
-func (r *round) bindingUntil(endMS int64) int {
-	n, _ := slices.BinarySearchFunc(r.keeps, endMS, func(e *keep, atMS int64) int {
-		if e.atMS < atMS {
-			return -1
+func byTime(k *keep, atMS int64) int {
+	if k.atMS < atMS {
+		return -1
+	}
+	return 1
+}
+
+// view brings the room into the job's view, and gives a placer that remembers what failed
+// in it. lifts says whether anything is lifted.
+func (r *round) view(job *Job) (p *placer, lifts bool) {
+	if len(r.keeps) == 0 {
+		return r.now, false
+	}
+	length := lengthOf(job)
+	var key viewKey
+	for i, k := range r.keeps {
+		binds := r.binds(k, job, length)
+		if binds != k.applied {
+			if binds {
+				k.apply(r.now.room)
+			} else {
+				k.lift(r.now.room)
+			}
 		}
-		return 1
-	})
-	return n
+		lifts = lifts || !binds
+		if binds {
+			key.bound(i)
+		}
+	}
+	if !lifts {
+		return r.now, false
+	}
+	p = r.views[key]
+	if p == nil {
+		p = r.another()
+		r.views[key] = p
+	}
+	p.placed, p.names = r.now.placed, r.now.names
+	return p, true
+}
+
+// viewAll brings the room into the view of a job that everything binds.
+func (r *round) viewAll() {
+	for _, k := range r.keeps {
+		if !k.applied {
+			k.apply(r.now.room)
+		}
+	}
 }
 
 // startAnywhere places a job beside what is kept for others, or on it when it will have
 // ended in time.
 func (r *round) startAnywhere(i int) (block, bool) {
 	job := &r.jobs[i]
+	inside, why, ok := r.within(job)
+	if !ok {
+		return why, false
+	}
 	mark := len(r.now.room.trail)
-	if tasks, counts, ok := r.placeIn(r.now, i, job); ok {
-		r.accept(i, tasks, counts, mark, r.besides())
-		return block{}, true
-	}
-	binding := r.bindingUntil(endOf(r.s.NowMS, lengthOf(job)))
-	if binding == len(r.keeps) {
-		return block{}, false
-	}
-	view := r.views[viewKey{binding}]
-	if view == nil {
-		view = r.another()
-		r.views[viewKey{binding}] = view
-	}
-	view.placed, view.names = r.now.placed, r.now.names
-	lifted := r.keeps[binding:]
-	for _, k := range lifted {
-		k.lift(r.now.room)
-	}
-	tasks, counts, ok := r.placeIn(view, i, job)
-	for _, k := range lifted {
-		k.apply(r.now.room)
-	}
+	p, lifts := r.view(job)
+	tasks, counts, ok := r.placeIn(p, i, inside)
 	if ok {
-		r.accept(i, tasks, counts, mark, r.before(lifted[0]))
+		r.accept(i, tasks, counts, mark, r.whyHere(lifts, mark))
 	}
 	return block{}, ok
+}
+
+// whyHere is the reason of a placement: whether it uses what is kept for a later time.
+func (r *round) whyHere(lifts bool, mark int) string {
+	if lifts {
+		on := map[int32]bool{}
+		for _, entry := range r.now.room.trail[mark:] {
+			on[entry.node] = true
+		}
+		for _, k := range r.keeps {
+			if !k.applied && slices.ContainsFunc(k.nodesOf(), func(node int32) bool { return on[node] }) {
+				return r.before(k)
+			}
+		}
+	}
+	return r.besides()
 }
 
 // placeIn places a job in the view of a placer: an elastic one with as many tasks as are
@@ -134,14 +184,15 @@ func (r *round) besides() string {
 	return "its turn has come and it fits"
 }
 
-// before is the reason of a placement on what is kept for a later time.
+// before is the reason of a placement on what is kept for a later time, or for jobs like it.
 func (r *round) before(k *keep) string {
 	switch {
 	case k.job != nil:
 		return "backfilled: ends before " + k.job.ID + " needs the room, " + r.expectedAt(k.start)
-	default:
-		return "backfilled: ends before " + clock(k.atMS, r.s.NowMS) + ", when its nodes are reserved"
+	case k.window.StartMS <= r.s.NowMS:
+		return "runs in " + k.window.called()
 	}
+	return "backfilled until " + clock(k.window.StartMS, r.s.NowMS) + ", when " + k.window.called() + " starts"
 }
 
 // attemptsMax bounds the test placements of one search for the earliest start.
@@ -173,7 +224,7 @@ func (r *round) earliest(job *Job) (*keep, bool) {
 				nodes = append(nodes, k.node)
 			}
 		}
-		s := &search{round: r, job: job, length: lengthOf(job), trial: r.trial(nodes)}
+		s := &search{round: r, job: job, length: lengthOf(job), trial: r.trial(nodes), at: r.s.NowMS}
 		s.groups = s.trial.room.groups(job) // shapes are of their room
 		if k, ok := s.run(ends[:n]); ok {
 			return k, true
@@ -192,6 +243,7 @@ type search struct {
 	length  int64
 	trial   *trial
 	taken   []bool // by keep: what it will run on is out of the room
+	at      int64  // the time that is looked at
 	tried   int
 	skip    int
 	skipped int
@@ -202,6 +254,9 @@ func (s *search) run(ends []ending) (*keep, bool) {
 		if k.atMS > 0 {
 			s.trial.addAll(k.parts, 1)
 		}
+		for _, node := range k.nodes {
+			s.trial.reopen(node, -1)
+		}
 	}
 	s.taken = make([]bool, len(s.keeps))
 	for i := 0; ; {
@@ -209,6 +264,7 @@ func (s *search) run(ends []ending) (*keep, bool) {
 		if at == forever || s.tried >= attemptsMax {
 			return nil, false
 		}
+		s.at = at
 		for ; i < len(ends) && ends[i].atMS <= at; i++ {
 			s.trial.addAll(s.partsOf(&ends[i]), 1)
 		}
@@ -239,6 +295,8 @@ func (s *search) nextTime(ends []ending, i int) int64 {
 	for j, k := range s.keeps {
 		if k.atMS > 0 && s.taken[j] {
 			at = min(at, k.end)
+		} else if w := k.window; w != nil && w.StartMS > s.at && s.isOf(w, s.job.Reservation, s.job.Queue) {
+			at = min(at, w.StartMS)
 		}
 	}
 	return at
@@ -251,7 +309,7 @@ func (s *search) reserved(at int64) {
 		if k.atMS == 0 {
 			continue
 		}
-		overlaps := k.atMS < endOf(at, s.length) && k.end > at
+		overlaps := k.atMS < s.endFor(k, at) && k.end > at
 		if overlaps == s.taken[j] {
 			continue
 		}
@@ -262,12 +320,21 @@ func (s *search) reserved(at int64) {
 		s.taken[j] = overlaps
 		s.trial.addAll(k.need, sign)
 		for _, node := range k.nodes {
-			if local, ok := s.trial.at[node]; ok {
-				s.trial.room.nodes[local].usable = !overlaps && s.now.room.spec[node].Status == NodeReady
-				s.trial.room.touch(int(local))
-			}
+			s.trial.reopen(node, int(-sign))
 		}
 	}
+}
+
+// endFor is the time until which the job would be in the way of a keep.
+func (s *search) endFor(k *keep, at int64) int64 {
+	w := k.window
+	switch {
+	case w != nil && at >= w.StartMS && s.isOf(w, s.job.Reservation, s.job.Queue):
+		return 0
+	case w != nil && s.length == forever && !s.job.NoPreempt:
+		return at + lendMinMS
+	}
+	return endOf(at, s.length)
 }
 
 // keepOf makes the reservation: need from a time on. From now on must stay free as much as
@@ -279,7 +346,7 @@ func (s *search) keepOf(at int64, need []held) *keep {
 		nodes = append(nodes, need[i].node)
 	}
 	slices.Sort(nodes)
-	later := s.keeps[s.bindingUntil(at+1):]
+	later := slices.DeleteFunc(slices.Clone(s.keeps), func(l *keep) bool { return l.atMS <= at || !l.applied })
 	for _, l := range later {
 		l.lift(s.now.room)
 	}

@@ -90,6 +90,7 @@ func (r *round) lend(c *claimed) {
 // lacks, or anywhere when that fits earlier.
 func (r *round) startOnClaim(i int, c *claimed) bool {
 	job := &r.jobs[i]
+	r.view(job)
 	mark := len(r.now.room.trail)
 	if tasks, ok := r.placeOn(job, c); ok {
 		r.accept(i, tasks, r.countsOn(job, c), mark, claimReasons[c.Kind])

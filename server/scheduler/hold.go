@@ -16,6 +16,9 @@ type held struct {
 // keepFor keeps room for a blocked job: a reservation at the earliest time at which it really
 // places, or, where nobody knows such a time, its share of the nodes that are least busy.
 func (r *round) keepFor(job *Job) (*keep, bool) {
+	if len(r.keeps) >= keepsMax {
+		return nil, false
+	}
 	if r.policy.Backfill != BackfillConservative && job.WaitedMS < r.policy.HoldAfterMS {
 		return nil, false
 	}

@@ -96,6 +96,7 @@ func islandOf(devices []Device, at int) int16 {
 // read copies what is free on a node from the snapshot.
 func (r *room) read(node int) {
 	spec, n := &r.spec[node], &r.nodes[node]
+	n.closed = 0
 	n.usable = (spec.Status == NodeReady && !spec.Drained) || r.view == viewRegistered
 	n.cpu, n.memory = spec.CPUFree, spec.MemFree
 	n.ports = portsFree(spec, r.view)

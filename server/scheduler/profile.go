@@ -142,7 +142,7 @@ func (p *pass) trial(nodes []int32) *trial {
 	for i, node := range nodes {
 		t.at[node] = int32(i)
 		n, m := &t.room.nodes[i], &r.nodes[node]
-		n.cpu, n.memory, n.ports, n.usable = m.cpu, m.memory, m.ports, m.usable
+		n.cpu, n.memory, n.ports, n.usable, n.closed = m.cpu, m.memory, m.ports, m.usable, m.closed
 		for j := range n.last - n.first {
 			d, from := &t.room.devices[n.first+j], &r.devices[m.first+j]
 			t.room.change(n, n.first+j, from.shareFree-d.shareFree, from.memFree-d.memFree)
@@ -166,6 +166,14 @@ func (t *trial) add(k *held, sign int64) {
 		local.devices[j].device += offset
 	}
 	t.room.add(&local, sign)
+}
+
+// reopen closes (by 1) or opens (by -1) a node once more.
+func (t *trial) reopen(node int32, by int) {
+	if i, ok := t.at[node]; ok {
+		t.room.nodes[i].closed += int16(by)
+		t.room.open(int(i))
+	}
 }
 
 func (t *trial) addAll(parts []held, sign int64) {

@@ -44,6 +44,7 @@ type nodeRoom struct {
 	share       int64 // thousandths of available devices
 	whole       int32 // available devices that nobody holds any of
 	ports       int32
+	closed      int16       // how many keeps close it
 	static      fingerprint // of what does not change while the node is the same
 }
 

@@ -19,11 +19,13 @@ type round struct {
 	profile        profile
 	claims         map[string]*claimed // by job ID
 	claimList      []*claimed
-	stopped        map[string]bool // jobs that this plan stops
-	preempts       int             // jobs for which victims were looked for
-	searches       int             // for the earliest start of a job
-	reserved, held int             // jobs with a reservation, and with held nodes
-	strict         string          // ID of the job that nothing may pass; empty: none
+	windows        []*window
+	busyNodes      map[int32]occupation // nil: not looked at yet
+	stopped        map[string]bool      // jobs that this plan stops
+	preempts       int                  // jobs for which victims were looked for
+	searches       int                  // for the earliest start of a job
+	reserved, held int                  // jobs with a reservation, and with held nodes
+	strict         string               // ID of the job that nothing may pass; empty: none
 	tasks          int
 }
 
@@ -137,6 +139,7 @@ func (r *round) blocked(i int, claim *claimed, why block, w *Waiting) block {
 	if claim != nil && claim.Kind != ClaimRepair {
 		return block{kind: blockedByVictims, count: r.stopping(claim), atMS: claim.UntilMS}
 	}
+	r.viewAll()
 	if n := r.preempt(i, why); n > 0 {
 		return block{kind: blockedByVictims, count: n}
 	}

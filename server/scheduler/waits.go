@@ -25,10 +25,57 @@ func (p *Plan) waits(job *Job, b *block) Reason {
 		return Reason{Cause: CauseRepair, Text: text + " until " + clock(b.atMS, p.nowMS),
 			Remedy: "it goes on as soon as a node is free; after that time everything is released and it waits like others"}
 	case blockedByWindow:
-		return Reason{Cause: CauseReserved, Text: fmt.Sprintf("%s starts %s and the job may run longer", b.behind, clock(b.atMS, p.nowMS)),
-			Remedy: "a time_limit that ends before lets it start now"}
+		return p.windowReason(b)
 	}
 	return p.explain(job)
+}
+
+// windowReason explains a job that names a reservation.
+func (p *Plan) windowReason(b *block) Reason {
+	if b.count == 0 {
+		return Reason{Cause: CauseReserved, Text: "there is no " + b.behind + ", or it is over",
+			Remedy: "llmos reserve makes one; without a reservation in the job file it starts anywhere"}
+	}
+	return Reason{Cause: CauseReserved, Text: fmt.Sprintf("runs in %s, which starts %s", b.behind, clock(b.atMS, p.nowMS)),
+		Remedy: "nothing needs to be done; without a reservation in the job file it could start earlier"}
+}
+
+// reservedNodes explains a job that would fit, were it not for nodes that are reserved.
+func (p *Plan) reservedNodes(job *Job) (Reason, bool) {
+	closed := map[int]bool{}
+	var first *window
+	for _, k := range p.keeps {
+		if k.window == nil || (k.window.Name == job.Reservation && !k.window.Maintenance) {
+			continue
+		}
+		if first == nil {
+			first = k.window
+		}
+		for _, node := range k.nodes {
+			closed[int(node)] = true
+		}
+	}
+	if first == nil {
+		return Reason{}, false
+	}
+	r := p.after()
+	for _, g := range r.groupsOf(job, leastCounts(job)) {
+		fits := 0
+		for node := range r.nodes {
+			if !closed[node] {
+				fits += int(r.fit(node, &g.shape))
+			}
+		}
+		if fits < g.count {
+			what := "starts " + clock(first.StartMS, p.nowMS) + " and the job may run longer"
+			if first.StartMS <= p.nowMS {
+				what = "has the nodes that it needs until " + clock(first.EndMS, p.nowMS)
+			}
+			return Reason{Cause: CauseReserved, Text: first.called() + " " + what,
+				Remedy: "a time_limit that ends before a reservation starts lets it use the nodes until then"}, true
+		}
+	}
+	return Reason{}, false
 }
 
 func slotsAre(n int) string {
@@ -86,6 +133,9 @@ func amountOf(resource string, n int64) string {
 
 // behindKept explains a job that would fit, were it not for what is kept for another one.
 func (p *Plan) behindKept(job *Job) (Reason, bool) {
+	if reason, ok := p.reservedNodes(job); ok {
+		return reason, true
+	}
 	for _, k := range p.keeps {
 		if k.job == nil || k.job.ID == job.ID {
 			continue
