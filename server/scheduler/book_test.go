@@ -53,7 +53,7 @@ func (b *book) take(p scheduler.Placement) error {
 			want.Ports++
 		}
 		n := b.nodes[task.NodeID]
-		if n == nil || n.node.Status != scheduler.NodeReady {
+		if n == nil || n.node.Status != scheduler.NodeReady || n.node.Drained {
 			return fmt.Errorf("rank %d is on node %q, which is not ready", rank, task.NodeID)
 		}
 		if err := n.take(want, task); err != nil {
@@ -82,16 +82,20 @@ func (n *page) take(want scheduler.Request, task scheduler.TaskPlacement) error 
 		return fmt.Errorf("has %d devices, wants %d", len(task.Devices), want.GPUs)
 	}
 	var mine []string
-	model := ""
+	model, numa := "", int32(-2)
 	for _, g := range task.Devices {
 		d := n.devices[g.DeviceID]
 		if d == nil || !d.Available || slices.Contains(mine, g.DeviceID) {
 			return fmt.Errorf("device %q is unknown, unhealthy or given twice", g.DeviceID)
 		}
 		mine = append(mine, g.DeviceID)
-		if want.Model != "" && d.Model != want.Model || d.Memory < want.GPUMemory {
+		if !suits(want, d) {
 			return fmt.Errorf("device %s does not suit", d.ID)
 		}
+		if want.NUMA && numa != -2 && numa != d.NUMA {
+			return fmt.Errorf("devices of two NUMA nodes")
+		}
+		numa = d.NUMA
 		if want.Share == 0 && model != "" && model != d.Model {
 			return fmt.Errorf("devices of two models")
 		}
@@ -106,6 +110,15 @@ func (n *page) take(want scheduler.Request, task scheduler.TaskPlacement) error 
 		}
 	}
 	return nil
+}
+
+// suits says whether a device is one that the request accepts.
+func suits(r scheduler.Request, d *scheduler.Device) bool {
+	ofModel := r.Model == "" || d.Model == r.Model
+	if r.Models != nil {
+		ofModel = slices.Contains(r.Models, d.Model)
+	}
+	return ofModel && d.Profile == r.Profile && d.Memory >= r.GPUMemory
 }
 
 func grantIsRight(want scheduler.Request, g scheduler.Grant, d *scheduler.Device) error {
@@ -133,18 +146,22 @@ func (n *page) admits(r scheduler.Request) bool {
 	}
 	suiting := map[string]int32{}
 	for _, d := range n.devices {
-		if !d.Available || (r.Model != "" && d.Model != r.Model) || d.Memory < r.GPUMemory {
+		if !d.Available || !suits(r, d) {
 			continue
 		}
+		numa := ""
+		if r.NUMA {
+			numa = fmt.Sprint(d.NUMA)
+		}
 		if r.Share == 0 && d.ShareFree == 1000 && d.MemFree == d.Memory {
-			suiting[d.Model]++
+			suiting[fmt.Sprint(d.Model, d.Memory, numa)]++
 		}
 		memory := r.GPUMemory
 		if memory == 0 {
 			memory = d.Memory * int64(r.Share) / 1000
 		}
 		if r.Share > 0 && d.ShareFree >= r.Share && d.MemFree >= memory {
-			suiting["shared"]++
+			suiting["shared"+numa]++
 		}
 	}
 	for _, count := range suiting {

@@ -1,0 +1,446 @@
+package scheduler_test
+
+import (
+	"fmt"
+	"math/rand"
+	"reflect"
+	"slices"
+	"sort"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"llmos/server/scheduler"
+)
+
+var someNames = []string{"store", "web", "shard"}
+
+// drawDemanding draws a snapshot in which nodes have labels, islands, NUMA nodes and slices,
+// and jobs ask something of their nodes.
+func drawDemanding(t *rapid.T) scheduler.Snapshot {
+	s := drawSnapshot(t)
+	for i := range s.Nodes {
+		furnish(t, &s.Nodes[i])
+	}
+	for i := range rapid.IntRange(0, 3).Draw(t, "running") {
+		run := scheduler.Running{JobID: fmt.Sprintf("r-%d", i), Name: rapid.SampledFrom(someNames).Draw(t, "name"),
+			Ending: rapid.IntRange(0, 3).Draw(t, "ending") == 0}
+		for _, n := range s.Nodes {
+			if rapid.IntRange(0, 3).Draw(t, "on") == 0 {
+				run.Slots = append(run.Slots, scheduler.Slot{NodeID: n.ID})
+			}
+		}
+		s.Running = append(s.Running, run)
+	}
+	for i := range s.Pending {
+		demand(t, &s.Pending[i], s.Nodes)
+	}
+	return s
+}
+
+// furnish gives a node what constraints ask about.
+func furnish(t *rapid.T, n *scheduler.Node) {
+	n.Labels = map[string]string{}
+	for _, label := range []string{"rack", "zone", "disk"} {
+		if v := rapid.IntRange(0, 3).Draw(t, label); v > 0 {
+			n.Labels[label] = fmt.Sprint(label, v)
+		}
+	}
+	n.Drained = rapid.IntRange(0, 9).Draw(t, "drained") == 0
+	for d := range n.Devices {
+		dev := &n.Devices[d]
+		dev.NUMA = rapid.Int32Range(-1, 1).Draw(t, "numa")
+		dev.Island = rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "island")
+		if rapid.IntRange(0, 4).Draw(t, "slice") == 0 {
+			dev.Profile = "1g.10gb"
+		}
+	}
+	if rapid.Bool().Draw(t, "holds") {
+		n.Holds = []scheduler.Input{{ID: "corpus", Bytes: 1 << 40}}
+	}
+}
+
+func drawExpr(t *rapid.T, depth int) scheduler.Expr {
+	kind := rapid.IntRange(0, 4).Draw(t, "expr")
+	if depth == 0 {
+		kind = 4
+	}
+	several := func() []scheduler.Expr {
+		return []scheduler.Expr{drawExpr(t, depth-1), drawExpr(t, depth-1)}
+	}
+	switch kind {
+	case 0:
+		return scheduler.Expr{All: several()}
+	case 1:
+		return scheduler.Expr{Any: several()}
+	case 2:
+		e := drawExpr(t, depth-1)
+		return scheduler.Expr{Not: &e}
+	}
+	m := &scheduler.Match{Key: rapid.SampledFrom([]string{"rack", "zone", "disk", "node", "gpu_model", "nothing"}).Draw(t, "key")}
+	for range rapid.IntRange(0, 2).Draw(t, "values") {
+		m.Values = append(m.Values, rapid.SampledFrom([]string{"rack1", "rack2", "zone1", "disk1", "n00", "n01", "A100-40", "H100-80"}).Draw(t, "value"))
+	}
+	return scheduler.Expr{Match: m}
+}
+
+// demand makes a job ask something of its nodes, mostly one thing.
+func demand(t *rapid.T, j *scheduler.Job, nodes []scheduler.Node) {
+	label := func() string { return rapid.SampledFrom([]string{"node", "rack", "zone", "disk"}).Draw(t, "label") }
+	for range rapid.IntRange(0, 2).Draw(t, "demands") {
+		switch rapid.IntRange(0, 9).Draw(t, "demand") {
+		case 0:
+			e := drawExpr(t, 2)
+			j.Where = &e
+		case 1:
+			j.Within = label()
+		case 2:
+			j.Prefer = label()
+		case 3:
+			j.Spread, j.Skew = label(), rapid.Int32Range(1, 2).Draw(t, "skew")
+		case 4:
+			j.Near = []string{rapid.SampledFrom(someNames).Draw(t, "near")}
+		case 5:
+			j.Apart = []string{rapid.SampledFrom(someNames).Draw(t, "apart")}
+			j.ID = fmt.Sprintf("%s-%d", rapid.SampledFrom(someNames).Draw(t, "called"), 100+j.Submit)
+		case 6:
+			for _, n := range nodes {
+				if rapid.Bool().Draw(t, "avoid") {
+					j.Avoid = append(j.Avoid, n.ID)
+				}
+			}
+		case 7:
+			j.Inputs = []scheduler.Input{{ID: "corpus", Bytes: 1 << 40}}
+		case 8:
+			task := &j.Roles[0].Task
+			task.NUMA = true
+			if rapid.Bool().Draw(t, "models") {
+				task.Model, task.Models = "", []string{"A100-40", "T4-16"}
+			} else if task.Share == 0 && task.GPUs > 0 {
+				task.Model, task.GPUMemory, task.Profile = "", 0, "1g.10gb"
+			}
+		case 9:
+			r := &j.Roles[0]
+			r.Min = rapid.Int32Range(1, r.Count).Draw(t, "min")
+		}
+	}
+}
+
+// meets evaluates a condition the plain way.
+func meets(e *scheduler.Expr, n *scheduler.Node) bool {
+	switch {
+	case e.All != nil:
+		return meets(&e.All[0], n) && meets(&e.All[1], n)
+	case e.Any != nil:
+		return meets(&e.Any[0], n) || meets(&e.Any[1], n)
+	case e.Not != nil:
+		return !meets(e.Not, n)
+	}
+	var have []string
+	switch e.Match.Key {
+	case "node":
+		have = []string{n.ID, n.Name}
+	case "gpu_model":
+		for _, d := range n.Devices {
+			have = append(have, d.Model)
+		}
+	default:
+		if v, ok := n.Labels[e.Match.Key]; ok {
+			have = []string{v}
+		}
+	}
+	return slices.ContainsFunc(have, func(v string) bool { return len(e.Match.Values) == 0 || slices.Contains(e.Match.Values, v) })
+}
+
+func domain(n *scheduler.Node, label string) (string, bool) {
+	if label == "node" {
+		return n.ID, true
+	}
+	v, ok := n.Labels[label]
+	return v, ok
+}
+
+// stands gives the nodes on which jobs of a name are: those that run, and those placed
+// before in the plan.
+func stands(s scheduler.Snapshot, before []scheduler.Placement, name string, ending bool) map[string]bool {
+	on := map[string]bool{}
+	for _, run := range s.Running {
+		for _, slot := range run.Slots {
+			if run.Name == name && (ending || !run.Ending) {
+				on[slot.NodeID] = true
+			}
+		}
+	}
+	for _, p := range before {
+		if len(p.JobID) > len(name) && p.JobID[:len(name)+1] == name+"-" {
+			for _, task := range p.Tasks {
+				on[task.NodeID] = true
+			}
+		}
+	}
+	return on
+}
+
+// broken says which constraint a placement breaks.
+func broken(s scheduler.Snapshot, book *book, before []scheduler.Placement, p scheduler.Placement) error {
+	job := book.jobs[p.JobID]
+	domains := map[string]bool{}
+	for _, task := range p.Tasks {
+		n := &book.nodes[task.NodeID].node
+		if job.Where != nil && !meets(job.Where, n) {
+			return fmt.Errorf("%s does not meet where", n.ID)
+		}
+		if job.Within != "" {
+			d, ok := domain(n, job.Within)
+			if domains[d] = true; !ok || len(domains) > 1 {
+				return fmt.Errorf("not within one %s", job.Within)
+			}
+		}
+		for _, name := range job.Near {
+			if !stands(s, before, name, false)[n.ID] {
+				return fmt.Errorf("%s is not near %s", n.ID, name)
+			}
+		}
+		for _, name := range job.Apart {
+			if stands(s, before, name, true)[n.ID] {
+				return fmt.Errorf("%s is not apart from %s", n.ID, name)
+			}
+		}
+	}
+	rank := 0
+	for i, role := range job.Roles {
+		count := role.Count
+		if p.Counts != nil {
+			count = p.Counts[i]
+		}
+		if count > role.Count || (role.Min == 0 && count != role.Count) || count < min(role.Count, max(1, role.Min)) {
+			return fmt.Errorf("role %d has %d tasks", i, count)
+		}
+		if err := uneven(s, &job, &role, p.Tasks[rank:rank+int(count)]); err != nil {
+			return err
+		}
+		rank += int(count)
+	}
+	return nil
+}
+
+// uneven checks the spread of one role: the domains that count are those with a node in
+// service that meets the conditions and could hold a task if it were empty.
+func uneven(s scheduler.Snapshot, job *scheduler.Job, role *scheduler.Role, tasks []scheduler.TaskPlacement) error {
+	if job.Spread == "" {
+		return nil
+	}
+	counts := map[string]int{}
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		d, ok := domain(n, job.Spread)
+		if !ok {
+			continue
+		}
+		suit := int32(0)
+		for j := range n.Devices {
+			if n.Devices[j].Available && suits(role.Task, &n.Devices[j]) {
+				suit++
+			}
+		}
+		inScope := job.Where == nil || meets(job.Where, n)
+		if job.Within != "" {
+			mine, _ := domain(nodeCalled(s, tasks[0].NodeID), job.Within)
+			its, has := domain(n, job.Within)
+			inScope = inScope && has && its == mine
+		}
+		for _, name := range append(slices.Clone(job.Near), job.Apart...) {
+			_ = name
+			inScope = false // which nodes count is not checked here: those used are below
+		}
+		if inScope && n.Status == scheduler.NodeReady && !n.Drained && n.CPU >= role.Task.CPU && n.Memory >= role.Task.Memory && (role.Task.GPUs == 0 || suit >= role.Task.GPUs) {
+			counts[d] += 0
+		}
+	}
+	for _, task := range tasks {
+		d, ok := domain(nodeCalled(s, task.NodeID), job.Spread)
+		if !ok {
+			return fmt.Errorf("%s is in no domain of %s", task.NodeID, job.Spread)
+		}
+		counts[d]++
+	}
+	low, high := 1<<30, 0
+	for _, n := range counts {
+		low, high = min(low, n), max(high, n)
+	}
+	if len(job.Avoid) > 0 { // a first try leaves domains of avoided nodes out
+		low = max(low, high-int(job.Skew))
+	}
+	if high-low > int(job.Skew) {
+		return fmt.Errorf("spread %v over %s", counts, job.Spread)
+	}
+	return nil
+}
+
+func nodeCalled(s scheduler.Snapshot, id string) *scheduler.Node {
+	return &s.Nodes[slices.IndexFunc(s.Nodes, func(n scheduler.Node) bool { return n.ID == id })]
+}
+
+// TestConstraintsHold: no placement breaks what its job asks of nodes and devices, gangs are
+// whole, and who waits is told why.
+func TestConstraintsHold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawDemanding(t)
+		plan := scheduler.Schedule(s, scheduler.Policy{Holds: -1, NoPreempt: true})
+		book := newBook(s)
+		for i, p := range plan.Placements {
+			if err := book.take(p); err != nil {
+				t.Fatalf("job %s: %v", p.JobID, err)
+			}
+			if err := broken(s, book, plan.Placements[:i], p); err != nil {
+				t.Fatalf("job %s: %v\n%+v\n%+v", p.JobID, err, book.jobs[p.JobID], p)
+			}
+		}
+		for _, w := range plan.Waiting {
+			reason, ok := plan.Explain(w.JobID)
+			if !ok || reason.Cause == scheduler.CauseNone || reason.Text == "" || reason.Remedy == "" {
+				t.Fatalf("job %s waits with reason %+v", w.JobID, reason)
+			}
+		}
+	})
+}
+
+// TestSubmitRefusesOnlyTheImpossible: what Feasible refuses is not placed on the same nodes,
+// empty and ready.
+func TestSubmitRefusesOnlyTheImpossible(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawDemanding(t)
+		for i := range s.Nodes {
+			n := &s.Nodes[i]
+			n.Status, n.Drained, n.CPUFree, n.MemFree = scheduler.NodeReady, false, n.CPU, n.Memory
+			for j := range n.Devices {
+				d := &n.Devices[j]
+				d.Available, d.ShareFree, d.MemFree = true, 1000, d.Memory
+			}
+		}
+		for _, job := range s.Pending {
+			reason := scheduler.Feasible(job, s.Nodes)
+			plan := scheduler.Schedule(scheduler.Snapshot{Nodes: s.Nodes, Pending: []scheduler.Job{job}, Running: s.Running}, scheduler.Policy{})
+			if len(plan.Placements) > 0 && reason.Cause != scheduler.CauseNone {
+				t.Fatalf("%+v is placed although %s", job, reason.Text)
+			}
+		}
+	})
+}
+
+// TestCacheIsSchedule: through whatever happens to a cluster, a Cache gives the plans that
+// Schedule gives without one.
+func TestCacheIsSchedule(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var cache scheduler.Cache
+		s := drawDemanding(t)
+		version := uint64(1)
+		for i := range s.Nodes {
+			s.Nodes[i].Version = version
+		}
+		for range rapid.IntRange(1, 6).Draw(t, "passes") {
+			policy := scheduler.Policy{GangsMax: rapid.SampledFrom([]int{0, 2}).Draw(t, "gangs"), NoPreempt: true}
+			cached, fresh := cache.Schedule(s, policy), scheduler.Schedule(s, policy)
+			if !reflect.DeepEqual(cached.Placements, fresh.Placements) || !reflect.DeepEqual(cached.Waiting, fresh.Waiting) {
+				t.Fatalf("cached:\n%+v\n%+v\nfresh:\n%+v\n%+v", cached.Placements, cached.Waiting, fresh.Placements, fresh.Waiting)
+			}
+			for _, w := range fresh.Waiting {
+				a, _ := cached.Explain(w.JobID)
+				b, _ := fresh.Explain(w.JobID)
+				if !reflect.DeepEqual(a, b) {
+					t.Fatalf("cached: %+v\nfresh: %+v", a, b)
+				}
+			}
+			s = happens(t, s, fresh, &version)
+		}
+	})
+}
+
+// happens gives a later snapshot: some placements are applied, some nodes changed, came or
+// went, and other jobs wait.
+func happens(t *rapid.T, s scheduler.Snapshot, plan *scheduler.Plan, version *uint64) scheduler.Snapshot {
+	next := s
+	next.Nodes = slices.Clone(s.Nodes)
+	next.Pending = nil
+	book := newBook(s)
+	for _, p := range plan.Placements {
+		if !rapid.Bool().Draw(t, "applied") {
+			continue
+		}
+		for rank, task := range p.Tasks {
+			n := nodeCalled(next, task.NodeID)
+			request := requestsByRank(book.jobs[p.JobID], p.Counts)[rank]
+			n.CPUFree -= request.CPU
+			n.MemFree -= request.Memory
+			n.Ports = append(slices.Clone(n.Ports), task.Ports...)
+			slices.Sort(n.Ports)
+			n.Devices = slices.Clone(n.Devices)
+			for _, g := range task.Devices {
+				d := &n.Devices[slices.IndexFunc(n.Devices, func(d scheduler.Device) bool { return d.ID == g.DeviceID })]
+				d.ShareFree -= g.Share
+				d.MemFree -= g.Memory
+			}
+			*version++
+			n.Version = *version
+		}
+	}
+	for i := range next.Nodes {
+		if rapid.IntRange(0, 4).Draw(t, "changes") == 0 {
+			n := drawNode(t, 0)
+			n.ID, n.Name = next.Nodes[i].ID, next.Nodes[i].Name
+			furnish(t, &n)
+			*version++
+			n.Version = rapid.SampledFrom([]uint64{*version, 0}).Draw(t, "version")
+			next.Nodes[i] = n
+		}
+	}
+	if len(next.Nodes) > 0 && rapid.IntRange(0, 5).Draw(t, "leaves") == 0 {
+		next.Nodes = next.Nodes[1:]
+	}
+	for _, j := range drawSnapshot(t).Pending {
+		demand(t, &j, next.Nodes)
+		next.Pending = append(next.Pending, j)
+	}
+	return next
+}
+
+// TestNamesDoNotMatter: with other node IDs, and jobs named otherwise, the same jobs start,
+// on nodes that are as they were.
+func TestNamesDoNotMatter(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawSnapshot(t)
+		renamed := scheduler.Snapshot{Nodes: slices.Clone(s.Nodes), Pending: slices.Clone(s.Pending)}
+		random := rand.New(rand.NewSource(rapid.Int64().Draw(t, "seed")))
+		order := random.Perm(len(renamed.Nodes))
+		for i := range renamed.Nodes {
+			renamed.Nodes[i].ID = fmt.Sprintf("m%02d", order[i])
+		}
+		for i := range renamed.Pending {
+			renamed.Pending[i].ID = fmt.Sprintf("k%02d", random.Intn(100)*100+i)
+		}
+		first, second := startedOn(s, scheduler.Schedule(s, scheduler.Policy{})), startedOn(renamed, scheduler.Schedule(renamed, scheduler.Policy{}))
+		if !reflect.DeepEqual(first, second) {
+			t.Fatalf("before: %v\nafter: %v", first, second)
+		}
+	})
+}
+
+// startedOn says by submit order which jobs start, and on what kinds of nodes.
+func startedOn(s scheduler.Snapshot, plan *scheduler.Plan) []string {
+	var lines []string
+	for _, p := range plan.Placements {
+		job := s.Pending[slices.IndexFunc(s.Pending, func(j scheduler.Job) bool { return j.ID == p.JobID })]
+		var on []string
+		for _, task := range p.Tasks {
+			n := nodeCalled(s, task.NodeID)
+			text := fmt.Sprint(n.CPU, n.CPUFree, n.Memory, n.MemFree)
+			for _, d := range n.Devices {
+				text += fmt.Sprint(" ", d.Model, d.ShareFree, d.Available)
+			}
+			on = append(on, text)
+		}
+		sort.Strings(on)
+		lines = append(lines, fmt.Sprintf("%d: %v", job.Submit, on))
+	}
+	return lines
+}
