@@ -113,7 +113,7 @@ func stateColour(state string) string {
 		return red
 	case "pending", "stopping", "silent", "assigned", "ending":
 		return yellow
-	case "succeeded":
+	case "succeeded", "scheduled":
 		return blue
 	case "cancelled", "stopped", "ended":
 		return faint

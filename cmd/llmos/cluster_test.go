@@ -172,7 +172,7 @@ func TestVerbs(t *testing.T) {
 	}{
 		{"run --name train -- python train.py", 0, "train-1\n", "llmos logs -f train-1"},
 		{"run -o json -- true", 0, `"job_id":"train-1"`, ""},
-		{"ps", 0, "train-1  running  2/2    2", ""},
+		{"ps", 0, "train-1  running  default  2/2    2", ""},
 		{"ps -o json", 0, `"jobs":[{`, ""},
 		{"nodes", 0, "gpu-1  ready", ""},
 		{"nodes rm gpu-2", 0, "node gpu-2 is forgotten", ""},

@@ -92,8 +92,9 @@ func (a *app) report(ctx context.Context, err error) int {
 
 // specFaults are the faults of a job: of its file, or of the flags that describe it.
 type specFaults struct {
-	file   string // empty: flags
-	faults jobspec.Faults
+	file    string // empty: flags
+	faults  jobspec.Faults
+	nothing string // what did not happen; empty: the job was not submitted
 }
 
 func (f *specFaults) Error() string { return f.faults.Error() }
@@ -122,7 +123,7 @@ func (a *app) reportSpec(f *specFaults) {
 	if f.file != "" {
 		what = "its file"
 	}
-	a.note("%s the job was not submitted: %s has %s\n", t.paint(red, "llmos:"), what, count(len(f.faults), "fault"))
+	a.note("%s %s: %s has %s\n", t.paint(red, "llmos:"), firstOf(f.nothing, "the job was not submitted"), what, count(len(f.faults), "fault"))
 }
 
 // hint speaks of flags where there is no file.
@@ -187,8 +188,9 @@ func (a *app) rootCommand() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("jobs", a.runCommand(), a.psCommand(), a.logsCommand(), a.whyCommand(), a.stopCommand())
-	add("cluster", a.nodesCommand(), a.statusCommand(), a.tokenCommand(), a.loginCommand())
+	add("jobs", a.runCommand(), a.planCommand(), a.psCommand(), a.logsCommand(), a.whyCommand(), a.forecastCommand(), a.stopCommand())
+	add("cluster", a.nodesCommand(), a.drainCommand(), a.queueCommand(), a.reserveCommand(), a.configCommand(), a.statusCommand(),
+		a.simulateCommand(), a.historyCommand(), a.tokenCommand(), a.loginCommand())
 	add("processes", a.devCommand(), a.serverCommand(), a.agentCommand())
 	root.AddCommand(a.versionCommand())
 	return root

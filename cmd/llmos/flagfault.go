@@ -11,7 +11,9 @@ import (
 
 // flagNames maps a spec's field to the flag that sets it.
 var flagNames = map[string]string{
-	"name": "--name", "priority": "--priority", "retries": "--retries",
+	"name": "--name", "priority": "--priority", "retries": "--retries", "queue": "--queue", "after": "--after",
+	"array": "--array", "cron": "--cron", "time_limit": "--time-limit", "expected": "--expected", "deadline": "--deadline",
+	"checkpoint": "--checkpoint", "reservation": "--reservation", "where": "--where", "within": "--within",
 	"roles[0].count": "--tasks", "roles[0].env": "--env", "roles[0].workdir": "--workdir", "roles[0].user": "--user",
 	"roles[0].command": "the command", "roles[0].resources.cpu": "--cpu", "roles[0].resources.memory": "--memory",
 	"roles[0].resources.gpus": "--gpus", "roles[0].resources.gpu_share": "--gpu-share",
@@ -30,7 +32,7 @@ func flagOf(field string) string {
 }
 
 // flagWords turns the words of a job file in a hint into those of the flags.
-var flagWords = strings.NewReplacer("gpu_share", "--gpu-share", "set gpus", "set --gpus", "set workdir", "set --workdir", "set name", "set --name")
+var flagWords = strings.NewReplacer("time_limit", "--time-limit", "count: 2..8", "--tasks 2..8", "gpu_share", "--gpu-share", "set gpus", "set --gpus", "set workdir", "set --workdir", "set name", "set --name")
 
 // atField puts an error of jobspec's Parse functions at a field.
 func atField(err error, field string) *fault.Error { return fault.From(err).At(field, 0) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -9,31 +10,34 @@ import (
 	pb "llmos/proto/llmos/v1"
 )
 
-const whyEvents = 8 // newest events that `why` shows
+const whyEvents = 20 // newest events that `why -v` shows
 
 func (a *app) whyCommand() *cobra.Command {
 	var c connection
 	var f format
+	var verbose bool
 	cmd := &cobra.Command{
 		Use: "why JOB", Short: "Say why a job waits, runs or ended", Args: arguments(1, 1, "the ID or name of one job"),
-		Long:    "Say why a job is in its state: of a waiting one the dominant reason and what would change it,\nand what happened to it last.",
-		Example: "  llmos why train-1",
+		Long: "Say why a job is in its state: of a waiting one the dominant reason, with what it would start now, when\n" +
+			"it is expected to start and what would change that. -v adds every reason and what happened to it.",
+		Example: "  llmos why train-1\n  llmos why -v train-1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd, &c, func(ctx context.Context, s *session) error {
 				answer, err := s.ExplainJob(ctx, &pb.ExplainJobRequest{JobId: args[0]})
 				if err != nil {
 					return err
 				}
-				return a.print(&f, answer, func() { a.showExplanation(answer) })
+				return a.print(&f, answer, func() { a.showExplanation(answer, verbose) })
 			})
 		},
 	}
 	c.flags(cmd)
 	f.flag(cmd)
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "every reason, and what happened")
 	return cmd
 }
 
-func (a *app) showExplanation(e *pb.Explanation) {
+func (a *app) showExplanation(e *pb.Explanation, verbose bool) {
 	t := a.outTint()
 	state := word(e.State.String(), "JOB_STATE_")
 	verb := " is "
@@ -45,12 +49,14 @@ func (a *app) showExplanation(e *pb.Explanation) {
 		a.printf(": %s", oneLine(e.Reason))
 	}
 	a.printf("\n")
-	if e.Remedy != "" {
-		a.printf("%s %s\n", t.paint(faint, "what would change it:"), oneLine(e.Remedy))
+	a.showOutlook(e)
+	if !verbose {
+		if len(e.Details)+len(e.Events) > 0 {
+			a.note("%s\n", a.errTint().paint(faint, "llmos why -v "+e.JobId+" tells more"))
+		}
+		return
 	}
-	for _, d := range e.Details {
-		a.printf("  - %s\n", oneLine(d))
-	}
+	a.showDetails(e)
 	if len(e.Events) == 0 {
 		return
 	}
@@ -58,6 +64,31 @@ func (a *app) showExplanation(e *pb.Explanation) {
 	for _, ev := range e.Events[max(len(e.Events)-whyEvents, 0):] {
 		at := time.UnixMilli(ev.TimeMs).In(a.location).Format(time.TimeOnly)
 		a.printf("  %s  %s\n", t.paint(faint, at), oneLine(firstOf(ev.Message, ev.Kind)))
+	}
+}
+
+// showOutlook says with what the job would start now, when it is expected to, and what
+// would change that.
+func (a *app) showOutlook(e *pb.Explanation) {
+	t := a.outTint()
+	if len(e.GetWouldStart()) > 0 {
+		a.printf("%s %s\n", t.paint(faint, "it would start now:"), oneLine(strings.Join(e.WouldStart, "; or ")))
+	}
+	if ms := e.GetExpectedStartMs(); ms > 0 {
+		label := "expected to start:"
+		if e.GetState() == pb.JobState_JOB_STATE_SCHEDULED {
+			label = "next copy:"
+		}
+		a.printf("%s %s\n", t.paint(faint, label), a.whenText(ms))
+	}
+	if e.GetRemedy() != "" {
+		a.printf("%s %s\n", t.paint(faint, "what would change it:"), oneLine(e.Remedy))
+	}
+}
+
+func (a *app) showDetails(e *pb.Explanation) {
+	for _, d := range e.GetDetails() {
+		a.printf("  - %s\n", oneLine(d))
 	}
 }
 

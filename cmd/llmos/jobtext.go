@@ -15,10 +15,11 @@ import (
 
 func jobState(j *pb.Job) string { return word(j.GetState().String(), "JOB_STATE_") }
 
-// taskCounts gives how many tasks run and how many the job has.
+// taskCounts gives how many tasks run and how many the job has: of an elastic one, as many
+// as its attempt, or the most before there is one.
 func taskCounts(v *pb.JobView) (running, all int) {
-	for _, r := range v.GetJob().GetSpec().GetRoles() {
-		all += int(r.Count)
+	for i, r := range v.GetJob().GetSpec().GetRoles() {
+		all += int(countOf(v, i, r))
 	}
 	for _, t := range v.Tasks {
 		if t.State == pb.TaskState_TASK_STATE_RUNNING {
@@ -28,20 +29,41 @@ func taskCounts(v *pb.JobView) (running, all int) {
 	return running, all
 }
 
-// gpuText sums what a job asks for: 8, 0.5, or - for none.
-func gpuText(spec *pb.JobSpec) string {
-	milli := int64(0)
-	for _, r := range spec.GetRoles() {
-		share := int64(r.GetResources().GetGpuShareMilli())
-		if share == 0 {
-			share = 1000
+// countOf gives the tasks of a role: those of its live attempt where that says so.
+func countOf(v *pb.JobView, role int, r *pb.RoleSpec) int32 {
+	waits := v.GetJob().GetState() == pb.JobState_JOB_STATE_PENDING
+	if counts := v.GetAttempt().GetCounts(); !waits && role < len(counts) {
+		return counts[role]
+	}
+	return r.GetCount()
+}
+
+// gpuText sums what a job asks for, or holds: 8, 0.5, 2..8 while an elastic one waits, or -
+// for none; of an array, what each copy asks for.
+func gpuText(v *pb.JobView) string {
+	low, high := int64(0), int64(0)
+	waits := v.GetJob().GetState() == pb.JobState_JOB_STATE_PENDING
+	for i, r := range v.GetJob().GetSpec().GetRoles() {
+		each := int64(r.GetResources().GetGpus()) * 1000
+		if share := int64(r.GetResources().GetGpuShareMilli()); share > 0 {
+			each = each / 1000 * share
 		}
-		milli += int64(r.Count) * int64(r.GetResources().GetGpus()) * share
+		n := int64(countOf(v, i, r))
+		high += n * each
+		if waits && r.GetCountMin() > 0 {
+			n = int64(r.GetCountMin())
+		}
+		low += n * each
 	}
-	if milli == 0 {
+	switch {
+	case high == 0:
 		return "-"
+	case v.GetJob().GetSpec().GetArray() != nil:
+		return milliText(high) + " each"
+	case low < high:
+		return milliText(low) + ".." + milliText(high)
 	}
-	return milliText(milli)
+	return milliText(high)
 }
 
 // milliText writes thousandths without needless zeros: 1500 is 1.5.

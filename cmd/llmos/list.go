@@ -13,79 +13,6 @@ import (
 	"llmos/server/jobspec"
 )
 
-func (a *app) psCommand() *cobra.Command {
-	var c connection
-	var f format
-	var all, stale bool
-	var limit int32
-	cmd := &cobra.Command{
-		Use: "ps", Short: "List jobs", Args: arguments(0, 0, "no arguments"),
-		Long:    "List the jobs that wait or run, with what they do or why they wait; -a lists finished ones too.",
-		Example: "  llmos ps\n  llmos ps -a\n  llmos ps -o json",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.with(cmd, &c, func(ctx context.Context, s *session) error {
-				jobs, err := s.ListJobs(ctx, &pb.ListJobsRequest{All: all, Stale: stale, Limit: limit})
-				if err != nil {
-					return err
-				}
-				return a.print(&f, jobs, func() { a.showJobs(jobs, nodeNames(ctx, s, jobs), all) })
-			})
-		},
-	}
-	c.flags(cmd)
-	f.flag(cmd)
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "finished jobs too")
-	cmd.Flags().BoolVar(&stale, "stale", false, "what the asked server knows, without asking the leader")
-	cmd.Flags().Int32VarP(&limit, "limit", "n", 0, "at most `N` jobs (0: 1000)")
-	return cmd
-}
-
-// nodeNames gives the names of the nodes that the jobs run on; an ID serves where it fails.
-func nodeNames(ctx context.Context, s *session, jobs *pb.ListJobsResponse) map[string]string {
-	names := map[string]string{}
-	for _, v := range jobs.Jobs {
-		if v.GetJob().GetState() != pb.JobState_JOB_STATE_RUNNING {
-			continue
-		}
-		nodes, err := s.ListNodes(ctx, &pb.ListNodesRequest{Stale: true})
-		if err != nil {
-			return names
-		}
-		for _, n := range nodes.Nodes {
-			names[n.GetNode().GetId()] = n.GetNode().GetName()
-		}
-		return names
-	}
-	return names
-}
-
-func (a *app) showJobs(jobs *pb.ListJobsResponse, nodes map[string]string, all bool) {
-	if len(jobs.Jobs) == 0 {
-		if all {
-			a.note("no jobs yet; a first one: llmos run -- echo hello\n")
-		} else {
-			a.note("no jobs wait or run; llmos ps -a lists finished ones\n")
-		}
-		return
-	}
-	a.show(a.jobTable(jobs, nodes))
-	if jobs.More {
-		a.note("there are more jobs; --limit shows them\n")
-	}
-}
-
-func (a *app) jobTable(jobs *pb.ListJobsResponse, nodes map[string]string) *table {
-	t := &table{header: []string{"ID", "STATE", "TASKS", "GPUS", "PROGRESS", "AGE", "WHY/NODE"}}
-	for _, v := range jobs.Jobs {
-		job := v.GetJob()
-		running, tasks := taskCounts(v)
-		state := jobState(job)
-		t.add(plain(job.GetId()), cell{state, stateColour(state)}, plain(fmt.Sprintf("%d/%d", running, tasks)), plain(gpuText(job.GetSpec())),
-			plain(progressText(v)), plain(age(a.since(job.GetSubmittedMs()))), plain(whereText(v, nodes)))
-	}
-	return t
-}
-
 func (a *app) nodesCommand() *cobra.Command {
 	var c connection
 	var f format
@@ -149,6 +76,9 @@ func (a *app) showNodes(nodes *pb.ListNodesResponse) {
 	}
 	a.show(nodeTable(nodes))
 	for _, n := range nodes.Nodes {
+		if d := n.GetNode().GetDrain(); d != nil {
+			a.printf("%s\n", a.drainText(n))
+		}
 		for _, trouble := range deviceTroubles(n.GetNode()) {
 			a.printf("%s\n", trouble)
 		}
@@ -163,12 +93,35 @@ func nodeTable(nodes *pb.ListNodesResponse) *table {
 	for _, n := range byName {
 		node, acct := n.GetNode(), n.GetAccount()
 		state := word(node.GetState().String(), "NODE_STATE_")
-		t.add(plain(firstOf(node.GetName(), node.GetId())), cell{state, stateColour(state)},
+		shown := cell{state, stateColour(state)}
+		if node.GetDrain() != nil {
+			shown = cell{state + ", drained", yellow}
+		}
+		t.add(plain(firstOf(node.GetName(), node.GetId())), shown,
 			plain(milliText(acct.GetCpuAllocated())+"/"+milliText(node.GetCpuMilli())),
 			plain(bytesText(acct.GetMemoryAllocated())+"/"+bytesText(node.GetMemoryBytes())),
 			plain(deviceText(n)), plain(fmt.Sprint(n.Tasks)), plain(node.GetAddr()))
 	}
 	return t
+}
+
+// drainText says why a node takes no new work, and what becomes of what runs there.
+func (a *app) drainText(n *pb.NodeView) string {
+	d := n.GetNode().GetDrain()
+	text := fmt.Sprintf("%s: drained since %s", n.Node.Name, a.clock(d.SinceMs))
+	if d.User != "" {
+		text += " by " + d.User
+	}
+	if d.Reason != "" {
+		text += ": " + oneLine(d.Reason)
+	}
+	switch {
+	case n.Tasks > 0 && d.StopAtMs > 0:
+		text += fmt.Sprintf("; its %s are stopped at %s", count(int(n.Tasks), "task"), a.clock(d.StopAtMs))
+	case n.Tasks > 0:
+		text += fmt.Sprintf("; %s still there", count(int(n.Tasks), "task"))
+	}
+	return text
 }
 
 // deviceText is used/total and the model: 1.25/4 H100-80GB; a model each when they differ.

@@ -186,3 +186,11 @@ func (a *app) since(ms int64) time.Duration {
 func word(name, prefix string) string {
 	return strings.ToLower(strings.TrimPrefix(name, prefix))
 }
+
+// joined lists words: a, b and c.
+func joined(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
+}

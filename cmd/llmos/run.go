@@ -30,7 +30,8 @@ type runFlags struct {
 	spec      specFlags
 }
 
-const runLong = `Submit a job: from a job file, or from a command behind --.
+const runLong = `Submit a job: from a job file, or from a command behind --. Several files are submitted
+so that each comes after those that it names in "after".
 
 With --wait the verb stays until the job has ended and exits with its code; --follow also
 prints what its tasks print. Ctrl-C then leaves the job running and says how to stop it.
@@ -44,21 +45,29 @@ under "roles:", each with a name.
   workdir: .                 # seen from the job file
   env: {EPOCHS: 10}
   retries: 2
-  resources: {cpu: 4, memory: 32Gi, gpus: 1}`
+  resources: {cpu: 4, memory: 32Gi, gpus: 1}
+
+And, where they are needed: queue, priority, after, array, cron, time_limit, expected,
+deadline, preemptible, checkpoint, where, within, spread, near, apart, reservation;
+count: 2..8 makes the role elastic.`
 
 func (a *app) runCommand() *cobra.Command {
 	r := &runFlags{}
 	cmd := &cobra.Command{
-		Use: "run (FILE | -- COMMAND [ARGUMENT...])", Short: "Submit a job", Long: runLong,
+		Use: "run (FILE... | -- COMMAND [ARGUMENT...])", Short: "Submit a job", Long: runLong,
 		Example: "  llmos run train.yaml\n" +
+			"  llmos run prepare.yaml train.yaml\n" +
 			"  llmos run --wait -- python train.py\n" +
-			"  llmos run -n 4 --gpus 1 --cpu 2 --memory 16Gi --follow -- python train.py --lr 3e-4",
+			"  llmos run -n 4 --gpus 1 --cpu 2 --memory 16Gi --follow -- python train.py --lr 3e-4\n" +
+			"  llmos run --gpus 2..8 --queue vision --time-limit 6h -- python train.py\n" +
+			"  llmos run --array 100:10 --after prepare -- python sweep.py",
 		Args: func(cmd *cobra.Command, args []string) error { return a.runArguments(cmd, args) },
-		RunE: func(cmd *cobra.Command, args []string) error { return a.runJob(cmd, r, args) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.runJobs(cmd, r, args) },
 	}
 	r.c.flags(cmd)
 	r.f.flag(cmd)
 	flags := cmd.Flags()
+	flags.SortFlags = false
 	flags.BoolVarP(&r.wait, "wait", "w", false, "stay until the job has ended and exit with its code")
 	flags.BoolVarP(&r.follow, "follow", "f", false, "--wait, and print what the tasks print")
 	flags.StringVar(&r.requestID, "request-id", "", "`KEY` under which a repeated submit is the same job (default: a new one)")
@@ -66,30 +75,33 @@ func (a *app) runCommand() *cobra.Command {
 	return cmd
 }
 
-// runArguments tells a job file from a command behind --.
+// runArguments tells job files from a command behind --.
 func (a *app) runArguments(cmd *cobra.Command, args []string) error {
 	dash := cmd.ArgsLenAtDash()
+	verb := cmd.CommandPath()
 	switch {
 	case len(args) == 0:
-		return invalid("llmos run takes a job file, or a command behind --").Hint("llmos run train.yaml, or llmos run -- python train.py")
+		return invalid("%s takes a job file, or a command behind --", verb).Hint("%s train.yaml, or %s -- python train.py", verb, verb)
 	case dash == 0, dash < 0 && len(args) == 1:
 		return nil
 	case dash > 0:
-		return invalid("llmos run takes a job file or a command behind --, not both").Hint("llmos run -- %s", strings.Join(args[dash:], " "))
+		return invalid("%s takes a job file or a command behind --, not both", verb).Hint("%s -- %s", verb, strings.Join(args[dash:], " "))
 	}
-	return invalid("llmos run takes one job file, and %d arguments are given", len(args)).
-		Hint("a command goes behind --: llmos run -- %s", strings.Join(args, " "))
+	for _, name := range args {
+		if ext := filepath.Ext(name); ext != ".yaml" && ext != ".yml" {
+			return invalid("%s takes job files, and %s is none", verb, name).
+				Hint("a command goes behind --: %s -- %s", verb, strings.Join(args, " "))
+		}
+	}
+	return nil
 }
 
-func (a *app) runJob(cmd *cobra.Command, r *runFlags, args []string) error {
-	var spec *pb.JobSpec
-	var err error
-	if cmd.ArgsLenAtDash() == 0 {
-		spec, err = a.commandSpec(cmd.Flags(), &r.spec, args)
-	} else {
-		spec, err = a.fileSpec(cmd.Flags(), &r.spec, args[0])
-	}
+func (a *app) runJobs(cmd *cobra.Command, r *runFlags, args []string) error {
+	batch, err := a.batchOf(cmd, &r.spec, args)
 	if err != nil {
+		return err
+	}
+	if err := r.fits(batch); err != nil {
 		return err
 	}
 	s, err := a.open(cmd.Context(), &r.c)
@@ -97,38 +109,32 @@ func (a *app) runJob(cmd *cobra.Command, r *runFlags, args []string) error {
 		return err
 	}
 	defer s.close()
-	resp, err := a.submit(cmd.Context(), s, r, spec)
-	if err != nil {
-		return err
+	return a.submitAll(cmd.Context(), s, r, batch)
+}
+
+// fits refuses flags that say nothing about these jobs.
+func (r *runFlags) fits(b *batch) error {
+	if !r.wait && !r.follow {
+		return nil
 	}
-	if r.wait || r.follow {
-		tasks := 0
-		for _, role := range spec.Roles {
-			tasks += int(role.Count)
+	for _, spec := range b.specs {
+		switch {
+		case spec.Cron != nil:
+			return invalid("a cron job does not end by itself, so there is nothing to wait for").Hint("leave --wait and --follow out; llmos ps shows when its next copy starts")
+		case r.follow && spec.Array != nil:
+			return invalid("the output of an array is in its copies").Hint("use --wait, and llmos logs JOB_0 for a copy's output")
 		}
-		return a.await(cmd.Context(), s, resp.JobId, tasks, r.follow, r.f.json)
 	}
-	if r.f.json {
-		return a.printJSON(resp)
+	if r.follow && len(b.specs) > 1 {
+		return invalid("--follow is for one job, and %d are given", len(b.specs)).Hint("use --wait, and llmos logs -f JOB for each")
 	}
-	a.printf("%s\n", resp.JobId)
-	if resp.RepeatedRequest {
-		a.note("  this request was submitted before; the job is the same\n")
-	}
-	t := a.errTint()
-	a.note("  llmos logs -f %s  %s\n", resp.JobId, t.paint(faint, "# what it prints"))
-	a.note("  llmos why %s      %s\n", resp.JobId, t.paint(faint, "# why it waits, runs or ended"))
 	return nil
 }
 
-func (a *app) submit(ctx context.Context, s *session, r *runFlags, spec *pb.JobSpec) (*pb.SubmitJobResponse, error) {
-	given := r.requestID != ""
-	if !given {
-		r.requestID = newRequestID()
-	}
+func (a *app) submit(ctx context.Context, s *session, r *runFlags, requestID string, spec *pb.JobSpec) (*pb.SubmitJobResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.c.timeout)
 	defer cancel()
-	resp, err := s.SubmitJob(ctx, &pb.SubmitJobRequest{RequestId: r.requestID, Spec: spec})
+	resp, err := s.SubmitJob(ctx, &pb.SubmitJobRequest{RequestId: requestID, Spec: spec})
 	if err == nil {
 		return resp, nil
 	}
@@ -143,28 +149,6 @@ func newRequestID() string {
 	b := make([]byte, requestIDBytes)
 	_, _ = rand.Read(b) // never fails: crypto/rand ends the process instead
 	return hex.EncodeToString(b)
-}
-
-// fileSpec reads a job file; "-" is standard input.
-func (a *app) fileSpec(set changedFlags, flags *specFlags, name string) (*pb.JobSpec, error) {
-	if given := flags.commandOnly(set); given != "" {
-		return nil, invalid("--%s is for a command behind --; a job file says it itself", given).
-			Hint("write it in %s; --name, --priority and --retries can be given here too", name)
-	}
-	src, path, err := a.readJobFile(name)
-	if err != nil {
-		return nil, err
-	}
-	spec, err := jobspec.Parse(path, src)
-	var faults jobspec.Faults
-	if errors.As(err, &faults) {
-		return nil, &specFaults{file: name, faults: faults}
-	}
-	if err != nil {
-		return nil, err
-	}
-	flags.override(set, spec)
-	return spec, asSpecFaults(jobspec.Validate(spec))
 }
 
 func (a *app) readJobFile(name string) (src []byte, path string, err error) {

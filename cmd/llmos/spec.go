@@ -10,11 +10,12 @@ import (
 	"llmos/server/jobspec"
 )
 
-// specFlags describe a job of one role on the command line.
+// specFlags describe a job of one role on the command line. Amounts are read when all flags
+// are known, so that every fault is told at once.
 type specFlags struct {
 	name      string
-	tasks     int32
-	gpus      int32
+	tasks     string
+	gpus      string
 	gpuModel  string
 	gpuShare  string
 	gpuMemory string
@@ -24,7 +25,7 @@ type specFlags struct {
 	workdir   string
 	user      string
 	retries   int32
-	priority  int32
+	terms     termFlags
 }
 
 // changedFlags is what specFlags asks of a flag set: whether a flag was given.
@@ -32,9 +33,9 @@ type changedFlags interface{ Changed(name string) bool }
 
 func (s *specFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.name, "name", "", "`NAME` of the job, unique among unfinished ones (default: made from the command)")
-	f.Int32VarP(&s.tasks, "tasks", "n", 1, "start `N` equal tasks together or not at all")
-	f.Int32Var(&s.gpus, "gpus", 0, "`N` devices for each task")
-	f.StringVar(&s.gpuModel, "gpu-model", "", "`MODEL` of the devices, such as H100-80GB")
+	f.StringVarP(&s.tasks, "tasks", "n", "1", "start `N` equal tasks together or not at all; 2..8 for as many as there is room for")
+	f.StringVar(&s.gpus, "gpus", "", "`N` devices for each task; 2..8 alone for as many tasks of one device as there is room for")
+	f.StringVar(&s.gpuModel, "gpu-model", "", "`MODEL` of the devices, such as H100-80GB, or A100-80GB|H100-80GB")
 	f.StringVar(&s.gpuShare, "gpu-share", "", "`SHARE` of one device instead of whole ones, such as 0.25")
 	f.StringVar(&s.gpuMemory, "gpu-memory", "", "`SIZE` of each device, such as 40Gi")
 	f.StringVar(&s.cpu, "cpu", "", "`CORES` of each task, such as 2 or 500m")
@@ -43,7 +44,7 @@ func (s *specFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.workdir, "workdir", "", "working `FOLDER` on the node (default: the present one)")
 	f.StringVar(&s.user, "user", "", "`USER` of the node to run as (default: the agent's task user)")
 	f.Int32Var(&s.retries, "retries", 0, "how often (`N`) the job is started again after a failure")
-	f.Int32Var(&s.priority, "priority", jobspec.PriorityDefault, "`0-100`, higher first")
+	s.terms.flags(f)
 }
 
 // commandFlags are those that only a command behind -- takes; the others may be given with
@@ -61,21 +62,19 @@ func (s *specFlags) commandOnly(set changedFlags) string {
 }
 
 // override puts what was given beside a job file into its spec.
-func (s *specFlags) override(set changedFlags, spec *pb.JobSpec) {
+func (s *specFlags) override(a *app, set changedFlags, spec *pb.JobSpec) jobspec.Faults {
 	if set.Changed("name") {
 		spec.Name, spec.GenerateName = s.name, ""
 	}
 	if set.Changed("retries") {
 		spec.Retries = s.retries
 	}
-	if set.Changed("priority") {
-		spec.Priority = s.priority
-	}
+	return s.terms.apply(a, set, spec)
 }
 
 // commandSpec makes the spec of a command behind --.
 func (a *app) commandSpec(set changedFlags, s *specFlags, command []string) (*pb.JobSpec, error) {
-	resources, faults := s.resources()
+	role, faults := s.role(set)
 	env, missing := a.variables(s.env)
 	faults = append(faults, missing...)
 	workdir, err := a.absolute(s.workdir)
@@ -85,13 +84,12 @@ func (a *app) commandSpec(set changedFlags, s *specFlags, command []string) (*pb
 	if err != nil {
 		return nil, invalid("the working directory cannot be read: %w", err)
 	}
-	spec := &pb.JobSpec{
-		Name: s.name, Kind: pb.JobKind_JOB_KIND_BATCH, Priority: s.priority, Retries: s.retries,
-		Roles: []*pb.RoleSpec{{Name: jobspec.RoleNameDefault, Count: s.tasks, Command: command, Env: env, Workdir: workdir, User: s.user, Resources: resources}},
-	}
+	role.Command, role.Env, role.Workdir, role.User = command, env, workdir, s.user
+	spec := &pb.JobSpec{Name: s.name, Kind: pb.JobKind_JOB_KIND_BATCH, Priority: jobspec.PriorityDefault, Retries: s.retries, Roles: []*pb.RoleSpec{role}}
 	if s.name == "" && !set.Changed("name") {
 		spec.GenerateName = jobspec.NameFor(command)
 	}
+	faults = append(faults, s.terms.apply(a, set, spec)...)
 	var more jobspec.Faults
 	if errors.As(jobspec.Validate(spec), &more) {
 		faults = merge(faults, more)
@@ -102,9 +100,42 @@ func (a *app) commandSpec(set changedFlags, s *specFlags, command []string) (*pb
 	return spec, nil
 }
 
+// role reads how many tasks there are and what each gets.
+func (s *specFlags) role(set changedFlags) (*pb.RoleSpec, jobspec.Faults) {
+	r := &pb.RoleSpec{Name: jobspec.RoleNameDefault, Count: 1}
+	resources, faults := s.resources()
+	r.Resources = resources
+	low, high, err := jobspec.ParseSpan(s.tasks)
+	if err != nil {
+		faults = append(faults, atField(err, "roles[0].count"))
+	}
+	if r.Count = high; low < high {
+		r.CountMin = low
+	}
+	if s.gpus == "" {
+		return r, faults
+	}
+	low, high, err = jobspec.ParseSpan(s.gpus)
+	switch {
+	case err != nil:
+		faults = append(faults, atField(err, "roles[0].resources.gpus"))
+	case low == high:
+		resources.Gpus = high
+	case set.Changed("tasks"):
+		faults = append(faults, invalid("%s is short for as many tasks of one device each, and --tasks gives their number", s.gpus).
+			Hint("write --tasks %s --gpus 1, or leave --tasks out", s.gpus).At("roles[0].resources.gpus", 0))
+	default:
+		r.CountMin, r.Count, resources.Gpus = low, high, 1
+	}
+	return r, faults
+}
+
 // resources reads the flags with units; their faults have the spec's field names.
 func (s *specFlags) resources() (r *pb.Resources, faults jobspec.Faults) {
-	r = &pb.Resources{Gpus: s.gpus, GpuModel: s.gpuModel}
+	r = &pb.Resources{}
+	if s.gpuModel != "" {
+		jobspec.SetModels(r, strings.Split(s.gpuModel, "|"))
+	}
 	share := int64(0)
 	for _, amount := range []struct {
 		text, field string
@@ -125,7 +156,7 @@ func (s *specFlags) resources() (r *pb.Resources, faults jobspec.Faults) {
 		}
 		*amount.into = v
 	}
-	if r.GpuShareMilli = int32(share); share > 0 && s.gpus == 0 {
+	if r.GpuShareMilli = int32(share); share > 0 && s.gpus == "" {
 		r.Gpus = 1
 	}
 	return r, faults

@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	pb "llmos/proto/llmos/v1"
@@ -67,7 +68,7 @@ func someStatus() *pb.ClusterStatus {
 func TestTables(t *testing.T) {
 	a, out, _ := testApp()
 	names := map[string]string{"n-a": "gpu-1", "n-b": "gpu-2"}
-	a.showJobs(someJobs(), names, true)
+	a.showJobs(someJobs(), names, true, false)
 	golden(t, "ps.golden", out.String())
 	out.Reset()
 	a.showNodes(someNodes())
@@ -78,9 +79,13 @@ func TestTables(t *testing.T) {
 	a.showStatus(&pb.ClusterStatus{ClusterId: "c-1", InvariantFault: "I2: device d of node n is held twice"})
 	golden(t, "status.golden", out.String())
 	out.Reset()
-	a.showExplanation(&pb.Explanation{JobId: "second-1", State: pb.JobState_JOB_STATE_PENDING, Reason: "needs 3 devices at once; the freest node has 1",
+	waits := &pb.Explanation{JobId: "second-1", State: pb.JobState_JOB_STATE_PENDING, Reason: "needs 3 devices at once; the freest node has 1",
 		Remedy: "it starts when first-1 ends", Details: []string{"gpu-1: 1 of 4 devices are free", "gpu-2: is silent"},
-		Events: []*pb.Event{{TimeMs: noon.UnixMilli(), Kind: "job.submitted", Message: "submitted by u-1"}, {TimeMs: noon.UnixMilli() + 1000, Kind: "job.waits"}}})
+		WouldStart: []string{"with 1 GPU", "in queue language"}, ExpectedStartMs: noon.Add(72 * time.Minute).UnixMilli(),
+		Events: []*pb.Event{{TimeMs: noon.UnixMilli(), Kind: "job.submitted", Message: "submitted by u-1"}, {TimeMs: noon.UnixMilli() + 1000, Kind: "job.waits"}}}
+	a.showExplanation(waits, false)
+	a.printf("\n")
+	a.showExplanation(waits, true)
 	golden(t, "why.golden", out.String())
 }
 
@@ -89,13 +94,13 @@ func TestTablesOnTerminal(t *testing.T) {
 	for _, width := range []int{widthMax, 200} {
 		a, out, _ := testApp()
 		a.outTTY, a.columns = true, func() int { return width }
-		a.showJobs(someJobs(), nil, true)
+		a.showJobs(someJobs(), nil, true, false)
 		if !strings.Contains(out.String(), "\x1b["+green+"mrunning\x1b[0m") {
 			t.Errorf("no colour on a terminal:\n%q", out)
 		}
 		a.getenv = func(name string) (string, bool) { return "1", name == "NO_COLOR" }
 		out.Reset()
-		a.showJobs(someJobs(), nil, true)
+		a.showJobs(someJobs(), nil, true, false)
 		for _, line := range strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n") {
 			if n := utf8.RuneCountInString(line); n > min(width, widthMax) {
 				t.Errorf("%d columns on a terminal of %d: %s", n, width, line)
@@ -109,8 +114,8 @@ func TestTablesOnTerminal(t *testing.T) {
 
 func TestEmptyListsSayWhatToDo(t *testing.T) {
 	a, out, errOut := testApp()
-	a.showJobs(&pb.ListJobsResponse{}, nil, false)
-	a.showJobs(&pb.ListJobsResponse{}, nil, true)
+	a.showJobs(&pb.ListJobsResponse{}, nil, false, false)
+	a.showJobs(&pb.ListJobsResponse{}, nil, true, false)
 	a.showNodes(&pb.ListNodesResponse{})
 	if out.Len() > 0 || strings.Count(errOut.String(), "llmos ") < 3 {
 		t.Errorf("out %q, err %q", out, errOut)

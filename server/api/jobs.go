@@ -43,7 +43,7 @@ func (s *cluster) SubmitJob(ctx context.Context, req *pb.SubmitJobRequest) (*pb.
 	key, st := req.GetRequestId(), s.b.Stale()
 	// A repeated request gets its job's ID even when the nodes have gone meanwhile.
 	if key == "" || st.Request(key) == nil {
-		if err := s.checkTerms(st, req.GetSpec()); err != nil {
+		if err := checkDeadline(s.now(st), req.GetSpec()); err != nil {
 			return nil, err
 		}
 		if err := feasible(st, req.GetSpec()); err != nil {

@@ -70,7 +70,7 @@ func (s *cluster) DrainNode(ctx context.Context, req *pb.DrainNodeRequest) (*pb.
 	}
 	cmd := &pb.DrainNode{NodeId: node.Id}
 	if !req.GetUndo() {
-		now := max(st.TimeMS(), s.b.Now().UnixMilli())
+		now := s.now(st)
 		cmd.Drain = &pb.Drain{SinceMs: now, Reason: req.GetReason(), User: userOf(ctx)}
 		if req.GetStopAfterMs() != 0 {
 			cmd.Drain.StopAtMs = now + max(0, req.GetStopAfterMs())

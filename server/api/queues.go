@@ -104,7 +104,7 @@ func (s *cluster) ListUsage(ctx context.Context, req *pb.ListUsageRequest) (*pb.
 	}
 	to := req.GetToDay()
 	if to == 0 {
-		to = max(st.TimeMS(), s.b.Now().UnixMilli()) / dayMS
+		to = s.now(st) / dayMS
 	}
 	if req.GetFromDay() > to {
 		return nil, fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "the first day comes after the last").At("from_day", 0)

@@ -34,7 +34,7 @@ func (s *cluster) CreateReservation(ctx context.Context, req *pb.CreateReservati
 		r.Kind = pb.ReservationKind_RESERVATION_KIND_USE
 	}
 	r.User, r.CreatedMs, r.ModifyIndex = userOf(ctx), 0, 0
-	now := max(st.TimeMS(), s.b.Now().UnixMilli())
+	now := s.now(st)
 	if now-r.StartMs > pastTolerance.Milliseconds() {
 		return nil, fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "the reservation would have started %s ago", jobspec.FormatDuration((now-r.StartMs)/1000*1000)).
 			Hint("give a start that is still to come, or now").At("start", 0)

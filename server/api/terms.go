@@ -8,9 +8,19 @@ import (
 	pb "llmos/proto/llmos/v1"
 )
 
-// checkTerms holds what a job asks besides its tasks against the state: its queue, its
-// dependencies, its deadline and its reservation. The state machine judges again when the
-// job is submitted; here the words can name the field and what to do.
+// now gives the later of the cluster's time and this server's clock, in Unix milliseconds.
+func (s *cluster) now(st *state.State) int64 { return max(st.TimeMS(), s.b.Now().UnixMilli()) }
+
+func checkDeadline(now int64, spec *pb.JobSpec) error {
+	if spec.GetDeadlineMs() > 0 && spec.GetDeadlineMs() <= now {
+		return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "the deadline has passed").Hint("give a later one, or none").At("deadline", 0)
+	}
+	return nil
+}
+
+// checkTerms holds what a job that is only planned asks besides its tasks against the state:
+// its queue, its dependencies, its deadline and its reservation. Of a job that is submitted
+// the state machine judges the same.
 func (s *cluster) checkTerms(st *state.State, spec *pb.JobSpec) error {
 	if err := checkQueue(st, spec); err != nil {
 		return err
@@ -21,9 +31,9 @@ func (s *cluster) checkTerms(st *state.State, spec *pb.JobSpec) error {
 				Hint("submit it first, or both at once: llmos run first.yaml second.yaml").At(fmt.Sprintf("after[%d].job", i), 0)
 		}
 	}
-	now := max(st.TimeMS(), s.b.Now().UnixMilli())
-	if spec.GetDeadlineMs() > 0 && spec.GetDeadlineMs() <= now {
-		return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "the deadline has passed").Hint("give a later one, or none").At("deadline", 0)
+	now := s.now(st)
+	if err := checkDeadline(now, spec); err != nil {
+		return err
 	}
 	if name := spec.GetReservation(); name != "" {
 		r := st.Reservation(name)

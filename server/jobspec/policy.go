@@ -77,10 +77,10 @@ var Settings = []*Setting{
 			return nil
 		},
 		clear: func(c *pb.SchedulerConfig) { c.NoPreempt = false }},
-	duration("min_run", "1m", "how long a job runs before it may be stopped for another one", false, func(c *pb.SchedulerConfig) *int64 { return &c.MinRunMs }),
+	duration("min_run", "1m", "how long a job runs before it may be stopped for another one; off: not at all", true, func(c *pb.SchedulerConfig) *int64 { return &c.MinRunMs }),
 	duration("restart", "30s", "assumed cost of a restart", false, func(c *pb.SchedulerConfig) *int64 { return &c.RestartMs }),
 	duration("elastic_every", "1m", "between looks at the sizes of elastic jobs; off: they keep theirs", true, func(c *pb.SchedulerConfig) *int64 { return &c.ElasticEveryMs }),
-	duration("avoid", "1h", "how long a job avoids a node on which it failed", false, func(c *pb.SchedulerConfig) *int64 { return &c.AvoidMs }),
+	duration("avoid", "1h", "how long a job avoids a node on which it failed; off: it does not", true, func(c *pb.SchedulerConfig) *int64 { return &c.AvoidMs }),
 	duration("claim", "2m", "how long room is kept for a job that preempts", false, func(c *pb.SchedulerConfig) *int64 { return &c.ClaimMs }),
 }
 
