@@ -140,35 +140,43 @@ func (r *round) placeOn(job *Job, c *claimed) ([]TaskPlacement, bool) {
 	if len(c.Counts) == len(job.Roles) {
 		asked = job.withCounts(c.Counts)
 	}
-	room := r.now.room
-	mark := len(room.trail)
-	slotOf, missing := c.assign(&asked)
-	if c.Kind != ClaimRepair && missing > 0 {
+	entries, ok := r.putOn(&asked, c, c.Kind == ClaimRepair)
+	if !ok {
 		return nil, false
 	}
-	entries := make([]int, len(slotOf))
-	ok := true
-	groups := room.groups(&asked)
+	return r.grant(job, entries), true
+}
+
+// putOn takes the claim's slots for the gang, and room for the tasks that find none of them
+// if more says so. It takes everything or nothing.
+func (r *round) putOn(asked *Job, c *claimed, more bool) (entries []int, ok bool) {
+	room := r.now.room
+	mark := len(room.trail)
+	slotOf, missing := c.assign(asked)
+	if missing > 0 && !more {
+		return nil, false
+	}
+	entries, ok = make([]int, len(slotOf)), true
+	groups := room.groups(asked)
 	for g := range groups {
 		for rank := groups[g].firstRank; rank < groups[g].firstRank+groups[g].count && ok; rank++ {
 			if slotOf[rank] < 0 {
 				continue
 			}
-			more := int32(0)
+			ports := groups[g].shape.ports
 			if groups[g].rendezvous && rank == groups[g].firstRank {
-				more = 1
+				ports++
 			}
-			entries[rank], ok = room.takeExactly(&c.parts[slotOf[rank]], groups[g].shape.ports+more)
+			entries[rank], ok = room.takeExactly(&c.parts[slotOf[rank]], ports)
 		}
 	}
 	if ok && missing > 0 {
-		ok = r.placeRest(&asked, slotOf, entries)
+		ok = r.placeRest(asked, slotOf, entries)
 	}
 	if !ok {
 		room.rollback(mark)
-		return nil, false
 	}
-	return r.grant(job, entries), true
+	return entries, ok
 }
 
 // assign gives each rank one of the claim's parts that is what it asks, -1 for those that

@@ -155,6 +155,7 @@ func (k *keep) nodesOf() []int32 {
 	for i := range k.need {
 		nodes = append(nodes, k.need[i].node)
 	}
+	nodes = append(nodes, k.nodes...)
 	slices.Sort(nodes)
 	return slices.Compact(nodes)
 }

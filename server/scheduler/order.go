@@ -9,7 +9,8 @@ import (
 )
 
 // sequence hands out the pending jobs in scheduling order, one after the other: by priority,
-// then by fair share over the queue tree, then as byRank says. Which queue's turn it is
+// then by fair share over the queue tree, then by submit; under OrderIndex by the index
+// instead, into which the caller has worked what a queue has used. Which queue's turn it is
 // depends on what was placed before, so that the order exists only as it is asked for.
 type sequence struct {
 	jobs   []Job // by byRank
@@ -30,7 +31,7 @@ func newSequence(jobs []Job, policy Policy, tree *fair.Tree, demand func(*Job) f
 	for i := range jobs {
 		q.leaf[i] = tree.Leaf(jobs[i].Queue)
 	}
-	if policy.Order != OrderFIFO {
+	if policy.Order == OrderFair {
 		items := make([]fair.Item, len(jobs))
 		for i := range jobs {
 			items[i] = fair.Item{Leaf: q.leaf[i], User: jobs[i].User, Priority: jobs[i].Priority, Demand: demand(&jobs[i])}

@@ -21,6 +21,8 @@ type round struct {
 	claimList      []*claimed
 	windows        []*window
 	busyNodes      map[int32]occupation // nil: not looked at yet
+	wishes         map[string][]int32   // sizes by job ID; nil: not read yet
+	starved        []*Job               // that wait for room
 	stopped        map[string]bool      // jobs that this plan stops
 	preempts       int                  // jobs for which victims were looked for
 	searches       int                  // for the earliest start of a job
@@ -146,6 +148,7 @@ func (r *round) blocked(i int, claim *claimed, why block, w *Waiting) block {
 	if why.kind != blockedByRoom {
 		return why
 	}
+	r.starved = append(r.starved, job)
 	if r.policy.Backfill == BackfillNone && r.couldRun(job) {
 		r.strict = job.ID
 	}

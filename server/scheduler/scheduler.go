@@ -41,7 +41,7 @@ type Order int
 const (
 	OrderFair  Order = iota // by fair share over the queue tree, then by submit
 	OrderFIFO               // by submit alone
-	OrderIndex              // by fair share over the queue tree, then by Job.Index; running jobs of a higher index are stopped for it
+	OrderIndex              // by Job.Index, lower first; running jobs of more than twice the index are stopped for it
 )
 
 // Backfill says which jobs may pass a blocked one.

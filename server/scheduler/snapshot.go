@@ -104,7 +104,7 @@ type Job struct {
 	GroupMax   int32   // jobs of the group that may run at a time; 0: no bound
 	LimitMS    int64   // run time in milliseconds after which it is stopped; 0: none
 	Q50, Q90   int64   // predicted run time in milliseconds, quantiles; 0: unknown
-	Index      float64 // orders jobs of a queue under OrderIndex, lower first
+	Index      float64 // orders jobs of equal priority under OrderIndex, lower first; positive
 	DeadlineMS int64   // Unix milliseconds; 0: none
 	NoPreempt  bool    // may not be stopped for another job once it runs, and so may not borrow
 
@@ -186,6 +186,7 @@ type Running struct {
 	Counts       []int32   // tasks of each role; nil: not known
 	Elastic      []Elastic // of its elastic roles; nil: none
 	Reservation  string
+	Job          *Job   // as it would be placed anew, by which it may grow; nil: it does not grow
 	Claim        *Claim // room kept for its job's next attempt while this one is being ended; nil: none
 }
 

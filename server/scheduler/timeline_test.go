@@ -28,6 +28,8 @@ type timeline struct {
 //	stopped JOB                      an attempt that was being stopped has stopped
 //	lost NODE                        the node is gone; gangs on it stop, and their other slots are claimed for 2 minutes
 //	size JOB COUNT                   the elastic job should run with so many tasks
+//	cancel JOB                       a pending job is gone
+//	unsize                           no job has a wished size any more
 //	reasons                          print the reasons of placements from here on
 func (w *world) doInTime(t *testing.T, words []string) string {
 	t.Helper()
@@ -50,6 +52,10 @@ func (w *world) doInTime(t *testing.T, words []string) string {
 		w.lost(t, words[1])
 	case "size":
 		w.sizes = append(w.sizes, scheduler.Size{JobID: words[1], Counts: []int32{int32(number(t, words[2]))}})
+	case "cancel":
+		w.pending = slices.DeleteFunc(w.pending, func(j scheduler.Job) bool { return j.ID == words[1] })
+	case "unsize":
+		w.sizes = nil
 	case "reasons":
 		w.reasons = true
 	default:
@@ -188,6 +194,7 @@ func (w *world) inTime(s scheduler.Snapshot) scheduler.Snapshot {
 		if run.job.Q90 > 0 {
 			r.EndQ90, r.EndQ50 = run.atMS+run.job.Q90, run.atMS+run.job.Q90
 		}
+		r.Job = &run.job
 		for i, role := range run.job.Roles {
 			if role.Min > 0 && run.placement.Counts != nil {
 				r.Elastic = append(r.Elastic, scheduler.Elastic{Role: i, Min: role.Min, Max: role.Count, Count: run.placement.Counts[i]})

@@ -129,16 +129,25 @@ func (t *Tree) within(at int, v []int64) bool {
 	return some
 }
 
-// borrows says whether a queue holds more than it is guaranteed of something that is asked.
-// A queue without a limit is guaranteed nothing.
+// borrows says whether a queue holds more than it is guaranteed of something that is asked. A
+// queue that limits nothing of it is guaranteed nothing; beside what it limits, the rest does
+// not count.
 func (t *Tree) borrows(at int, v []int64) bool {
 	n := &t.nodes[at]
+	limited, holds := false, false
 	for r, d := range v {
-		if d > 0 && n.used[r] > n.nominal[r] {
-			return true
+		if d == 0 {
+			continue
 		}
+		if n.limited[r] {
+			limited = true
+			if n.used[r] > n.nominal[r] {
+				return true
+			}
+		}
+		holds = holds || n.used[r] > 0
 	}
-	return false
+	return holds && !limited
 }
 
 // MayReclaim says whether a job of the leaf from, with demand d, may have a live attempt of
