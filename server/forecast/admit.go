@@ -36,19 +36,10 @@ type Demand struct {
 	Curve  Curve
 	Start  float64 // of the job: its curve's zero
 	From   float64 // from which it is on the node; earlier it takes nothing. 0: already
-	Finish float64 // predicted; +Inf when it does not end
+	Finish float64 // predicted; +Inf when it does not end. A job that outlives it needs a later one: it counts as gone
 
 	Lost   float64 // work lost if it is moved now (GPU-seconds since the last checkpoint, and the restart)
 	Pinned bool    // it cannot be moved
-}
-
-// at is the demand at t; nothing before From and after Finish. At the finish itself it is
-// still there: the peak of a growing job is its last moment.
-func (d Demand) at(t float64) Interval {
-	if t < d.From || t > d.Finish {
-		return Interval{}
-	}
-	return d.Curve.Predict(t - d.Start)
 }
 
 // Risk says which sum of several demands must fit.
@@ -71,26 +62,32 @@ func ChanceSum(parts []Interval, z float64) float64 {
 	return mean + z*math.Sqrt(variance)
 }
 
-// sum adds the demands at t under the risk.
-func (r Risk) sum(demands []Demand, t float64) float64 {
-	if r.Together <= 0 {
-		total := 0.0
-		for _, d := range demands {
-			total += d.at(t).Hi
-		}
-		return total
+// over adds the largest of each demand in a stretch throughout which all last. The bounds of
+// a line are convex and those of a staircase only rise, so that each is largest at an end;
+// the sum of the largest is never less than the largest sum.
+func (r Risk) over(demands []Demand, st stretch) float64 {
+	total, parts := 0.0, make([]Interval, 0, len(demands))
+	for _, d := range demands {
+		i, j := d.Curve.Predict(st.from-d.Start), d.Curve.Predict(st.to-d.Start)
+		i = Interval{Mean: max(i.Mean, j.Mean), Hi: max(i.Hi, j.Hi), Sigma: max(i.Sigma, j.Sigma)}
+		total += i.Hi
+		parts = append(parts, i)
 	}
-	parts := make([]Interval, len(demands))
-	for i, d := range demands {
-		parts[i] = d.at(t)
+	if r.Together > 0 {
+		return ChanceSum(parts, r.Together)
 	}
-	return ChanceSum(parts, r.Together)
+	return total
 }
 
-// breakpoints are the moments in [now, horizon] at which the sum of demands can be largest:
-// every arrival, every finish, and both ends. Between two of them the upper bounds of lines
-// are convex, so that their sum is largest at an end; staircases only rise.
-func breakpoints(demands []Demand, now, horizon float64) []float64 {
+// stretch is a time within which no demand comes or goes.
+type stretch struct{ from, to float64 }
+
+// lasts says whether the demand is there throughout a stretch between breakpoints.
+func (d Demand) lasts(st stretch) bool { return d.From <= st.from && d.Finish >= st.to }
+
+// stretches divides [now, horizon] at every arrival and finish; it gives at least one.
+func stretches(demands []Demand, now, horizon float64) []stretch {
+	horizon = max(horizon, now)
 	points := []float64{now, horizon}
 	for _, d := range demands {
 		for _, t := range []float64{d.From, d.Finish} {
@@ -100,29 +97,37 @@ func breakpoints(demands []Demand, now, horizon float64) []float64 {
 		}
 	}
 	slices.Sort(points)
-	return slices.Compact(points)
+	points = slices.Compact(points)
+	if len(points) == 1 {
+		return []stretch{{now, now}}
+	}
+	out := make([]stretch, len(points)-1)
+	for i := range out {
+		out[i] = stretch{points[i], points[i+1]}
+	}
+	return out
 }
 
 // Refusal says when and by how much demands exceed a capacity.
 type Refusal struct {
-	At       float64 // seconds on the caller's clock
-	Sum      float64 // at that time, under the risk asked for
+	At       float64 // seconds on the caller's clock: the end of the first stretch that is too full
+	Sum      float64 // in that stretch, under the risk asked for
 	Capacity float64
 }
 
-// Admits says whether the candidate fits beside the running demands at every predicted
-// finish from now to the horizon: admission by area (SCHEDULING.md C9). A job that grows
-// into what another has left by then is let in, where the sum of the peaks would refuse it.
-// When it does not fit, the first breakpoint at which it does not is told. Cost: the square
-// of the number of demands, which are those of one node.
+// Admits says whether the candidate fits beside the running demands from one predicted
+// finish to the next, up to the horizon: admission by area (SCHEDULING.md C9). A job that
+// grows into what another has left by then is let in, where the sum of the peaks would
+// refuse it. When it does not fit, the first stretch in which it does not is told. Cost: the
+// square of the number of demands, which are those of one node.
 func Admits(capacity float64, running []Demand, candidate Demand, now, horizon float64, risk Risk) (bool, Refusal) {
 	all := append(slices.Clone(running), candidate)
-	for _, t := range breakpoints(all, now, horizon) {
-		if t < candidate.From || t > candidate.Finish {
+	for _, st := range stretches(all, now, horizon) {
+		if !candidate.lasts(st) {
 			continue // what happens without the candidate is not its fault
 		}
-		if sum := risk.sum(all, t); sum > capacity {
-			return false, Refusal{At: t, Sum: sum, Capacity: capacity}
+		if sum := risk.over(present(all, st), st); sum > capacity {
+			return false, Refusal{At: st.to, Sum: sum, Capacity: capacity}
 		}
 	}
 	return true, Refusal{Capacity: capacity}
@@ -137,21 +142,18 @@ type Free struct {
 // Profile gives what is free from each breakpoint to the next, up to the horizon: the holes
 // that backfill may use. A growing job makes them smaller as it goes.
 func Profile(capacity float64, demands []Demand, now, horizon float64, risk Risk) []Free {
-	points := breakpoints(demands, now, horizon)
 	var out []Free
-	for i, t := range points[:len(points)-1] {
-		within := present(demands, t, points[i+1])
-		sum := max(risk.sum(within, t), risk.sum(within, points[i+1]))
-		out = append(out, Free{At: t, Amount: capacity - sum})
+	for _, st := range stretches(demands, now, horizon) {
+		out = append(out, Free{At: st.from, Amount: capacity - risk.over(present(demands, st), st)})
 	}
 	return out
 }
 
-// present are the demands that last from a to b.
-func present(demands []Demand, a, b float64) []Demand {
+// present are the demands that last for a stretch.
+func present(demands []Demand, st stretch) []Demand {
 	var out []Demand
 	for _, d := range demands {
-		if d.From <= a && d.Finish >= b {
+		if d.lasts(st) {
 			out = append(out, d)
 		}
 	}

@@ -27,16 +27,9 @@ type Outlook struct {
 // cost work that a finish would have saved. Ties go by the names of jobs.
 func Exhaustion(capacity float64, demands []Demand, now, lead, horizon float64) Outlook {
 	horizon = min(horizon, now+neverUntil)
-	means := func(ds []Demand, t float64) float64 {
-		total := 0.0
-		for _, d := range ds {
-			total += d.at(t).Mean
-		}
-		return total
-	}
 	out := Outlook{
-		At:      crossing(capacity, demands, now, horizon, means),
-		Soonest: crossing(capacity, demands, now, horizon, Risk{}.sum),
+		At:      crossing(capacity, demands, now, horizon, func(i Interval) float64 { return i.Mean }),
+		Soonest: crossing(capacity, demands, now, horizon, func(i Interval) float64 { return i.Hi }),
 	}
 	out.Soonest = min(out.Soonest, out.At)
 	if out.Soonest > now+lead {
@@ -46,23 +39,27 @@ func Exhaustion(capacity float64, demands []Demand, now, lead, horizon float64) 
 	return out
 }
 
-// crossing is the first time at which the sum exceeds the capacity; +Inf when it never does.
-func crossing(capacity float64, demands []Demand, now, horizon float64, sum func([]Demand, float64) float64) float64 {
-	points := breakpoints(demands, now, horizon)
-	if sum(demands, now) > capacity {
-		return now
-	}
-	for i := 1; i < len(points); i++ {
-		lo, hi := points[i-1], points[i]
-		within := present(demands, lo, hi)
-		if sum(within, hi) <= capacity {
+// crossing is the first time at which the sum of what part takes of each demand exceeds the
+// capacity; +Inf when it never does.
+func crossing(capacity float64, demands []Demand, now, horizon float64, part func(Interval) float64) float64 {
+	for _, st := range stretches(demands, now, horizon) {
+		within := present(demands, st)
+		over := func(t float64) bool {
+			total := 0.0
+			for _, d := range within {
+				total += part(d.Curve.Predict(t - d.Start))
+			}
+			return total > capacity
+		}
+		lo, hi := st.from, st.to
+		switch {
+		case over(lo):
+			return lo
+		case !over(hi):
 			continue
 		}
-		if sum(within, lo) > capacity {
-			return lo // something arrives
-		}
 		for range halvings {
-			if mid := lo + (hi-lo)/2; sum(within, mid) > capacity {
+			if mid := lo + (hi-lo)/2; over(mid) {
 				hi = mid
 			} else {
 				lo = mid
@@ -148,7 +145,7 @@ func greedy(movable []Demand, leaves []bool, now, horizon float64, try func() bo
 	price := make([]float64, len(movable))
 	for i, d := range movable {
 		order[i] = i
-		peak := max(d.at(now).Hi, d.at(min(d.Finish, horizon)).Hi)
+		peak := max(d.Curve.Predict(max(now, d.From)-d.Start).Hi, d.Curve.Predict(min(d.Finish, horizon)-d.Start).Hi)
 		price[i] = d.Lost / max(peak, math.SmallestNonzeroFloat64)
 	}
 	slices.SortStableFunc(order, func(a, b int) int {

@@ -69,9 +69,6 @@ func (s *stair) step(at, height, begin float64) {
 	}
 }
 
-// regular says whether the steps are a staircase.
-func (s *stair) regular() bool { return s.even }
-
 // ahead is how much may have been stepped up so many seconds after the last step, of which
 // so many have been seen: steps as high as the highest, as often as they came so far. Zero
 // before the first, and when twice the usual time has gone by without one: they have ceased.
@@ -103,17 +100,27 @@ func (s *spread) relative() float64 {
 	return math.Sqrt(s.rest/s.n) / math.Abs(s.mean)
 }
 
-// stairs predicts a staircase: the mean follows its steps, the upper bound has every step
-// taken that may have come by then, and the lower bound those that will have gone down.
+// stairs predicts a staircase: the mean takes each step when it is due, the bounds a quarter
+// of the usual time sooner and later; the upper one as high as the highest.
 func (s *Series) stairs(t float64) Interval {
 	since := max(t-s.start, 0)
 	i := s.level.interval()
-	i.Mean = max(s.level.mean+s.stair.rise*max(since/s.stair.every-0.5, 0), 0)
+	due := math.Floor(since / s.stair.every)
+	early, late := math.Floor(since/s.stair.every+stairEarly), max(math.Floor(since/s.stair.every-stairEarly), 0)
+	i.Mean += s.stair.rise * due
 	i.Sigma = max(i.Sigma, math.Abs(s.stair.rise)/2)
-	i.Hi += s.stair.ahead(since, s.now()-s.start)
 	if s.stair.rise < 0 {
-		i.Lo = 0
+		early, late = late, early
 	}
-	i.Mean = max(min(i.Mean, i.Hi), i.Lo)
+	i.Hi += max(s.stair.most, s.stair.rise) * early
+	i.Lo += s.stair.rise * late
+	i.Mean, i.Lo = max(i.Mean, 0), max(i.Lo, 0)
+	i.Hi = max(i.Hi, i.Mean)
+	i.Lo = min(i.Lo, i.Mean)
 	return i
+}
+
+// climbing says whether the changes of phase are a staircase that has not ceased.
+func (s *Series) climbing() bool {
+	return s.count > 0 && s.stair.even && s.now()-s.start <= stairCeased*s.stair.every
 }

@@ -5,10 +5,9 @@ import "math"
 // Constants of the fit (SCHEDULING.md C9 and the texts named at each function).
 const (
 	forget        = 0.995 // weight that an older sample keeps per newer one: a memory of about 200 samples
-	levelVariance = 1e4   // of the first guess of the level, in units of the noise
-	slopeVariance = 1e6   // of the first guess of the slope
+	slopeVariance = 100.0 // of the first guess of the slope over the first gap, in units of the noise
 	traceLeast    = 1e-4  // of the covariance: below, new samples would change nothing
-	traceMost     = 2e6   // of the covariance: above, it has wound up for want of new information
+	traceMost     = 2.0   // of the covariance against its first: above, it has wound up for want of new information
 	huber         = 3.0   // residuals beyond so many standard deviations count as that many
 	sureAfter     = 8     // samples before residuals are clipped: the noise is a guess until then
 	quietShare    = 0.005 // of the level: noise below it is taken to be this, so that rounding is no event
@@ -23,6 +22,7 @@ type line struct {
 	x             float64 // of the newest sample: the origin
 	level, slope  float64
 	p11, p12, p22 float64 // covariance of level and slope in units of the noise
+	first         float64 // variance of the slope's first guess
 	noise         float64 // variance of a residual
 	lag, last     float64 // of residuals: covariance with the one before, and that one
 }
@@ -30,8 +30,12 @@ type line struct {
 // observe adds a sample and gives its residual in standard deviations, before clipping.
 func (l *line) observe(x, y float64) float64 {
 	if l.n == 0 {
-		*l = line{n: 1, x: x, level: y, p11: 1, p22: slopeVariance}
+		*l = line{n: 1, x: x, level: y, p11: 1}
 		return 0
+	}
+	if d := x - l.x; l.first == 0 && d != 0 { // whatever the unit of x
+		l.first = slopeVariance / (d * d)
+		l.p22 = l.first
 	}
 	l.shift(x)
 	spread := 1 + l.p11
@@ -62,19 +66,19 @@ func (l *line) shift(x float64) {
 	l.x, l.level = x, l.level+l.slope*d
 	l.p11 += 2*d*l.p12 + d*d*l.p22
 	l.p12 += d * l.p22
-	l.p11 = min(l.p11, levelVariance)
 }
 
 // bound keeps the covariance alive and within reason, its shape unchanged.
 func (l *line) bound() {
+	l.p11, l.p22 = max(l.p11, 0), max(l.p22, 0) // rounding
 	scale := 1.0
-	if t := l.p11 + l.p22; t > traceMost {
-		scale = traceMost / t
+	if t, most := l.p11+l.p22, traceMost*(1+l.first); t > most {
+		scale = most / t
 	} else if t < traceLeast && t > 0 {
 		scale = traceLeast / t
 	}
 	l.p11, l.p12, l.p22 = l.p11*scale, l.p12*scale, l.p22*scale
-	if limit := math.Sqrt(l.p11 * l.p22); math.Abs(l.p12) > limit { // rounding
+	if limit := math.Sqrt(l.p11 * l.p22); math.Abs(l.p12) > limit {
 		l.p12 = math.Copysign(limit, l.p12)
 	}
 }

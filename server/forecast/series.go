@@ -112,19 +112,27 @@ func (s *Series) now() float64 { return s.buffer[(s.count-1)%replayMost].t }
 
 // Fit is the line of the current phase, in the caller's terms.
 type Fit struct {
-	Intercept  float64 // value at T = 0: C0, D0 or R0
+	Intercept  float64 // value at T = 0 by the line: C0, D0 or R0
 	Slope      float64 // per second: a, b or g
 	SlopeError float64 // standard error of the slope
 	Sigma      float64 // standard deviation of the samples about the line
 	Samples    int     // of the phase
+	Rise       float64 // of a regular staircase: height of a step; 0: it is none
+	Every      float64 // of a regular staircase: seconds between steps
 }
 
-// Line gives the fitted line, whether or not its slope is significant.
+// Line gives the fitted line of the phase, whether or not its slope is significant; of a
+// regular staircase the line through the middles of its steps.
 func (s *Series) Line() Fit {
 	f := Fit{Sigma: math.Sqrt(s.fit.noise), Samples: s.fit.n}
 	if s.fit.n > 0 {
 		f.Slope, f.SlopeError = s.fit.slope/secondsHour, s.fit.slopeError()/secondsHour
 		f.Intercept = s.fit.level - s.fit.slope*s.fit.x
+	}
+	if s.climbing() {
+		f.Rise, f.Every = s.stair.rise, s.stair.every
+		f.Slope = f.Rise / f.Every
+		f.Intercept = s.level.mean - f.Slope*(s.start+f.Every/2)
 	}
 	return f
 }
@@ -143,7 +151,7 @@ func (s *Series) Warm() bool { return s.fit.n >= coldSamples }
 // its slope exceeds three standard errors, corrected for residuals that resemble their
 // neighbours; or the changes of phase are a regular staircase.
 func (s *Series) Significant() bool {
-	return s.sloped() || s.stair.regular()
+	return s.sloped() || s.climbing()
 }
 
 func (s *Series) sloped() bool {
@@ -156,7 +164,7 @@ func (s *Series) sloped() bool {
 // otherwise the level.
 func (s *Series) Predict(t float64) Interval {
 	switch {
-	case s.stair.regular() && s.fit.n > 0:
+	case s.climbing():
 		return s.stairs(t)
 	case !s.Warm():
 		return s.cold(t)
@@ -172,7 +180,7 @@ func (s *Series) Predict(t float64) Interval {
 func (s *Series) flat(t float64) Interval {
 	i := s.level.interval()
 	if ahead := t/secondsHour - s.fit.x; ahead > 0 && s.fit.slope > likelySigmas*s.fit.slopeError() {
-		i.Hi += s.fit.slope * min(ahead, s.fit.x-s.start/secondsHour)
+		i.Hi += s.fit.slope * ahead
 	}
 	i.Hi += s.stair.ahead(t-s.start, s.now()-s.start)
 	return i

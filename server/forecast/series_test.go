@@ -71,6 +71,19 @@ func TestLineIsRecovered(t *testing.T) {
 	})
 }
 
+// Samples may come once a second or once a day.
+func TestAnySpacing(t *testing.T) {
+	for _, gap := range []float64{0.01, 1, minute, hour, 24 * hour, 30 * 24 * hour} {
+		s := forecast.New(forecast.Prior{})
+		for i := range 60 {
+			s.Observe(float64(i)*gap, 10+float64(i))
+		}
+		if got := s.Predict(100 * gap); !s.Significant() || math.Abs(got.Mean-110) > 0.5 {
+			t.Errorf("one sample in %g s: significant %v, %+v, want 110; %+v", gap, s.Significant(), got, s.Line())
+		}
+	}
+}
+
 // One level with independent noise, 200 seeds: the slope is called significant hardly ever,
 // and the interval covers what comes.
 func TestNoiseIsNoSlope(t *testing.T) {

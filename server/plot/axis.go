@@ -64,14 +64,17 @@ func (a *axis) mark(step float64) {
 		if math.Abs(v) < step*1e-9 {
 			v = 0
 		}
-		a.ticks = append(a.ticks, tick{at: v, label: number(v, step)})
+		a.ticks = append(a.ticks, tick{at: v, label: numberIn(v, step, math.Max(math.Abs(a.min), math.Abs(a.max)))})
 	}
 }
 
 // number writes a tick's value with as many decimals as the step needs, thousands as k and M.
-func number(v, step float64) string {
+func number(v, step float64) string { return numberIn(v, step, math.Abs(v)) }
+
+// numberIn is number in the unit of the largest value of an axis.
+func numberIn(v, step, largest float64) string {
 	unit, suffix := 1.0, ""
-	switch big := math.Max(math.Abs(v), step); {
+	switch big := math.Max(largest, step); {
 	case v == 0:
 		return "0"
 	case big >= 1e9:

@@ -7,10 +7,13 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-const dotsMost = 4000 // dots of one series; beyond, every k-th is drawn
+const (
+	dotsMost = 4000 // dots of one series; beyond, every k-th is drawn
+	dotAlpha = 0x58 // so that the line shows above them
+)
 
-// Bands draws each band's mean as a line within its pale interval, the points as dots over
-// it, and writes the file (.svg or .png). The i-th band and the i-th points share a colour.
+// Bands draws each band's mean as a line within its pale interval, the points as dots below
+// them, and writes the file (.svg or .png). The i-th band and the i-th points share a colour.
 func Bands(title, xLabel, yLabel string, bands []Band, points []Series, file string) error {
 	if err := check(title, points); err != nil && len(points) > 0 {
 		return err
@@ -29,7 +32,7 @@ func Bands(title, xLabel, yLabel string, bands []Band, points []Series, file str
 	for i, s := range points {
 		xs, ys = append(xs, s.X), append(ys, s.Y)
 		count += len(s.X)
-		marks = append(marks, mark{name: s.Name, fill: palette[i%len(palette)], glyph: true})
+		marks = append(marks, mark{name: s.Name, fill: pale(palette[i%len(palette)], dotAlpha), glyph: true})
 	}
 	if err := checkCounts(title, len(bands)+len(points), count); err != nil {
 		return err
@@ -43,11 +46,11 @@ func Bands(title, xLabel, yLabel string, bands []Band, points []Series, file str
 	x.clip(x0, x1)
 	return save(file, pageWidth, pageHeight, func(c draw.Canvas) {
 		f := layout(c, title, marks, x, linear(y0, y1, yLabel, ticksAbout))
-		for i, b := range bands {
-			f.band(b, i)
-		}
 		for i, s := range points {
 			f.dots(s, i)
+		}
+		for i, b := range bands {
+			f.band(b, i)
 		}
 	})
 }
@@ -86,7 +89,7 @@ func (f *frame) band(b Band, i int) {
 }
 
 func (f *frame) dots(s Series, i int) {
-	style := draw.GlyphStyle{Color: pale(palette[i%len(palette)], 0xa0), Radius: 1.6, Shape: draw.CircleGlyph{}}
+	style := draw.GlyphStyle{Color: pale(palette[i%len(palette)], dotAlpha), Radius: 1.6, Shape: draw.CircleGlyph{}}
 	for k := 0; k < len(s.X); k += len(s.X)/dotsMost + 1 {
 		if finite(s.X[k]) && finite(s.Y[k]) {
 			f.DrawGlyph(style, f.at(s.X[k], s.Y[k]))
