@@ -72,6 +72,8 @@ type programme struct {
 	classes []class
 	fleet   Fleet
 	models  []int     // those that the fleet has
+	cpus    []float64 // by place in models: millicores for each device of it, the unit of its row
+	memory  []float64 // the same of memory
 	shared  []int     // classes of shared tasks
 	step    int32     // greatest common divisor of their shares and a whole
 	sums    []float64 // scratch of pattern: by size in steps
@@ -97,9 +99,11 @@ func newProgramme(classes []class, fleet Fleet) *programme {
 		}
 	}
 	for m := range min(len(fleet), ModelsMax) {
-		if fleet[m].GPUs > 0 {
+		if n := float64(fleet[m].GPUs); n > 0 { // rows in like units, for exact pivots
 			p.models = append(p.models, m)
-			supply = append(supply, float64(fleet[m].GPUs), max(1, float64(fleet[m].CPU)), max(1, float64(fleet[m].Memory)))
+			p.cpus = append(p.cpus, max(1, float64(fleet[m].CPU))/n)
+			p.memory = append(p.memory, max(1, float64(fleet[m].Memory))/n)
+			supply = append(supply, n, n, n)
 		}
 	}
 	p.x = newSimplex(supply)
@@ -128,7 +132,7 @@ func (p *programme) exclusives() {
 				base := p.base(at)
 				p.x.pool = append(p.x.pool, column{worth: c.worth(),
 					rows: []int32{int32(i), base + rowGPUs, base + rowCPU, base + rowMemory},
-					uses: []float64{1, float64(c.gpus), c.cpu, c.memory}})
+					uses: []float64{1, float64(c.gpus), c.cpu / p.cpus[at], c.memory / p.memory[at]}})
 			}
 		}
 	}
@@ -175,13 +179,17 @@ func (p *programme) generate() bool {
 	return found
 }
 
+// cost is what one task of a class takes of the model by the duals, devices aside.
+func (p *programme) cost(at, class int) float64 {
+	c, base := &p.classes[class], p.base(at)
+	return p.x.dual[class] + p.x.dual[base+rowCPU]*c.cpu/p.cpus[at] + p.x.dual[base+rowMemory]*c.memory/p.memory[at]
+}
+
 // net is what one task of a shared class (one device's share of it) gains on the model, the
 // device itself aside.
 func (p *programme) net(at, class int) float64 {
 	c := &p.classes[class]
-	base := p.base(at)
-	n := float64(c.gpus)
-	return float64(c.share)/Whole - (p.x.dual[class]+p.x.dual[base+rowCPU]*c.cpu+p.x.dual[base+rowMemory]*c.memory)/n
+	return (c.worth() - p.cost(at, class)) / float64(c.gpus)
 }
 
 // pattern gives the greatest sum of net values of shared tasks that fit a free rest of each
@@ -237,7 +245,7 @@ func (p *programme) filled(at int) column {
 		memory += n * k.memory
 	}
 	c.rows = append(c.rows, base+rowCPU, base+rowMemory)
-	c.uses = append(c.uses, cpu, memory)
+	c.uses = append(c.uses, cpu/p.cpus[at], memory/p.memory[at])
 	return c
 }
 
@@ -252,14 +260,12 @@ func (p *programme) residuals() [][]int64 {
 		for free := range v {
 			v[free] = billionths(sums[free/int(p.step)])
 		}
-		base := p.base(at)
 		for i := range p.classes {
 			c := &p.classes[i]
 			if c.share < Whole || !c.models.Has(m) {
 				continue
 			}
-			gain := c.worth() - p.x.dual[i] - p.x.dual[base+rowCPU]*c.cpu - p.x.dual[base+rowMemory]*c.memory
-			v[Whole] = max(v[Whole], billionths(gain/float64(c.gpus)))
+			v[Whole] = max(v[Whole], billionths(p.net(at, i)))
 		}
 		values[m] = v
 	}
