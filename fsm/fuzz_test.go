@@ -24,6 +24,9 @@ func fuzzGround(t testing.TB) *state.State {
 		"submit end count=2", "plan end-1 1 n-c//20000 n-c", "report n-c FAILED end-1.e1.r1 exit=3",
 		"submit done", "plan done-1 1 n-c", "report n-c SUCCEEDED done-1.e1.r0", "submit wait req=r2", "stop end",
 		"token t1 role=agent secret=x expires=9000",
+		"queues q:1 q/a:2;gpu:1;pending:3", "submit sweep array=3 queue=q/a", "plan sweep-1_1 1 n-c", "submit tick cron=x overlap=replace",
+		"submit later after=run:any,sweep:failed", "submit grow count=3 min=1", "plan grow-1 1 n-c counts=1", "plan evict grow-1 1 RESIZE ; claim grow-1 RESIZE n-c n-c until=90000 counts=2",
+		"plan claim wait-1 PREEMPT n-a/g1 until=9000", "reserve v1 USE start=9000 end=99000 on=n-a", "drain n-b reason=repair", "policy order=las avoid=100",
 	} {
 		k.line(line)
 	}
@@ -38,7 +41,10 @@ func FuzzApply(f *testing.F) {
 		"init c-2", "node n-a gpus=g0", "node n-d gpus=h0,h1:GONE", "submit new count=3 role=ps:2 gpus=1 share=10 ports=http,grpc req=r3",
 		"submit wait req=r2", "plan wait-1 1 n-b", "plan lost-1 2 n-b/h0 ; wait-1 1 n-c", "report n-a SUCCEEDED lost-1.e1.r0 run-1.e1.r0",
 		"report n-c STOPPED end-1.e1.r0", "lose n-b run-1.e1.r1", "nodestate n-c LOST", "remove n-a", "remove n-c", "stop run", "stop wait",
-		"token t2 role=user secret=y expires=9000", "join t1 secret=x role=agent member=n-z", "collect jobs=9999 requests=9999 tokens=99999", "unknown",
+		"token t2 role=user secret=y expires=9000", "join t1 secret=x role=agent member=n-z", "collect jobs=9999 requests=9999 tokens=99999 day=9 reservations=99999", "unknown",
+		"queues q:1 q/b:3;gpu:2/1/1 remove=q/a", "queues q/a/b:1", "submit x after=sweep,later:any array=2", "fire tick-1 4000", "stop sweep", "stop tick", "stop sweep-1_0 failed=1",
+		"plan evict run-1 1 PRIORITY for=wait-1 ; claim wait-1 PREEMPT n-a/g0 n-b/h0 until=9000 ; grow-1 2 n-c n-c counts=2", "lapse wait-1 grow-1", "policy order=fifo",
+		"reserve v2 MAINTENANCE start=9000 end=99000 nodes=2", "unreserve v1", "drain n-a stop=9000", "undrain n-b", "init c-1 version=2",
 	} {
 		w := parseWords(line)
 		data, err := proto.Marshal(&pb.Entry{TimeMs: 5000, Commands: []*pb.Command{commands[w.verb](nil, w)}})

@@ -51,7 +51,12 @@ func accepted(entry *pb.Entry, results []*pb.Result) *pb.Entry {
 			continue
 		}
 		if plan := c.GetApplyPlan(); plan != nil {
-			kept := &pb.ApplyPlan{}
+			kept := &pb.ApplyPlan{Claims: plan.Claims}
+			for k, e := range plan.Evictions {
+				if results[i].Evictions[k].Kind == pb.ErrorKind_ERROR_KIND_UNSPECIFIED {
+					kept.Evictions = append(kept.Evictions, e)
+				}
+			}
 			for k, g := range plan.Gangs {
 				if results[i].Gangs[k].Fault == nil {
 					kept.Gangs = append(kept.Gangs, g)
@@ -68,13 +73,13 @@ func accepted(entry *pb.Entry, results []*pb.Result) *pb.Entry {
 // state machine that never sees what was refused has the same hash; replay gives the same
 // hashes; a snapshot at any index and the rest of the log give the same hashes.
 func TestProperties(t *testing.T) {
-	placed, lost, finished := 0, 0, 0
+	seen := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		h := &history{}
 		f, twin := New(), New()
 		var snapshot bytes.Buffer
 		cutAt := rapid.IntRange(0, 40).Draw(t, "snapshot at")
-		length := rapid.IntRange(1, 60).Draw(t, "entries")
+		length := rapid.SampledFrom([]int{5, 30, 45, 45}).Draw(t, "entries")
 		for i := 1; i <= length; i++ {
 			entry := &pb.Entry{TimeMs: int64(1000 * i)}
 			for range rapid.IntRange(1, 3).Draw(t, "commands") {
@@ -114,20 +119,37 @@ func TestProperties(t *testing.T) {
 			h.replay(t, restored, "snapshot and tail")
 		}
 		for j := range f.State().Jobs() {
-			if j.Epoch > 0 {
-				placed++
-			}
-			if state.JobFinished(j.State) {
-				finished++
-			}
-			for a := range f.State().Attempts(j.Id) {
-				if a.Lost {
-					lost++
-				}
-			}
+			notice(seen, f.State(), j)
 		}
 	})
-	if placed == 0 || lost == 0 || finished == 0 { // or the test has seen nothing
-		t.Errorf("the random logs placed %d jobs, lost %d attempts and finished %d jobs", placed, lost, finished)
+	t.Log(seen)
+	for _, what := range []string{"placed", "finished", "lost", "preempted", "claimed", "blocked", "array", "copy placed", "cron copy", "avoids", "used", "waits in a queue"} {
+		if seen[what] == 0 { // or the test shows nothing of it
+			t.Errorf("the random logs have seen %v, and not one %q", seen, what)
+		}
+	}
+}
+
+// notice counts what random logs have brought about.
+func notice(seen map[string]int, s *state.State, j *pb.Job) {
+	parent := s.Job(j.Parent)
+	for what, is := range map[string]bool{ // unordered: each is counted for itself
+		"placed": j.Epoch > 0, "finished": state.JobFinished(j.State), "preempted": j.Preemptions > 0, "resized": j.Resizes > 0,
+		"claimed": j.Claim != nil, "blocked": len(j.BlockedBy) > 0, "unblocked": len(j.Spec.After) > 0 && j.ReadyMs > j.SubmittedMs,
+		"array": j.Spec.Array != nil, "array ended": j.Spec.Array != nil && state.JobFinished(j.State), "copy placed": j.Parent != "" && j.Epoch > 0,
+		"cron copy": parent.GetSpec().GetCron() != nil, "avoids": len(j.Avoid) > 0, "used": j.GpuMilliMs > 0,
+		"waits in a queue": j.Spec.Queue != "" && j.State == pb.JobState_JOB_STATE_PENDING,
+	} {
+		if is {
+			seen[what]++
+		}
+	}
+	for a := range s.Attempts(j.Id) {
+		if a.Lost {
+			seen["lost"]++
+		}
+		if int(a.WorldSize) != state.WorldSize(j.Spec) {
+			seen["other counts"]++
+		}
 	}
 }

@@ -13,17 +13,20 @@ import (
 // drawCommand draws a command for a state: most often one that fits it, sometimes one that does not.
 func drawCommand(t *rapid.T, s *state.State) *pb.Command {
 	draws := []func(*rapid.T, *state.State) *pb.Command{
-		drawSubmit, drawSubmit, drawPlan, drawPlan, drawPlan, drawReport, drawReport, drawReport, drawReport,
-		drawNode, drawNodeState, drawLose, drawStop, drawRest,
+		drawSubmit, drawSubmit, drawPlan, drawPlan, drawPlan, drawPlan, drawPlan, drawReport, drawReport, drawReport, drawReport, drawReport, drawReport,
+		drawNode, drawNodeState, drawLose, drawStop, drawRest, drawSchedule, drawSchedule, drawSchedule,
 	}
-	return draws[rapid.IntRange(0, len(draws)-1).Draw(t, "kind")](t, s)
+	if s.Index() < 8 && chance(t, 50) { // nothing can be placed before there are nodes
+		return drawNode(t, s)
+	}
+	return rapid.SampledFrom(draws).Draw(t, "kind")(t, s)
 }
 
 func chance(t *rapid.T, percent int) bool { return rapid.IntRange(1, 100).Draw(t, "chance") <= percent }
 
 func drawNodeID(t *rapid.T) string { return fmt.Sprintf("n-%d", rapid.IntRange(1, 3).Draw(t, "node")) }
 
-func drawSubmit(t *rapid.T, _ *state.State) *pb.Command {
+func drawSubmit(t *rapid.T, s *state.State) *pb.Command {
 	w := words{verb: "submit", set: map[string]string{}}
 	name := rapid.SampledFrom([]string{"a", "b", "c", ""}).Draw(t, "name")
 	if name == "" || chance(t, 30) {
@@ -32,8 +35,8 @@ func drawSubmit(t *rapid.T, _ *state.State) *pb.Command {
 		w.args = []string{name}
 	}
 	w.set["count"] = fmt.Sprint(rapid.IntRange(1, 3).Draw(t, "count"))
-	w.set["cpu"] = fmt.Sprint(rapid.IntRange(0, 2500).Draw(t, "cpu"))
-	w.set["gpus"] = fmt.Sprint(rapid.IntRange(0, 2).Draw(t, "gpus"))
+	w.set["cpu"] = fmt.Sprint(rapid.SampledFrom([]int{0, 100, 100, 500, 1500, 2500}).Draw(t, "cpu"))
+	w.set["gpus"] = fmt.Sprint(rapid.SampledFrom([]int{0, 0, 1, 1, 2}).Draw(t, "gpus"))
 	w.set["retries"] = fmt.Sprint(rapid.IntRange(0, 2).Draw(t, "retries"))
 	if chance(t, 30) {
 		w.set["gpus"], w.set["share"] = "1", fmt.Sprint(rapid.IntRange(1, 1000).Draw(t, "share"))
@@ -44,6 +47,9 @@ func drawSubmit(t *rapid.T, _ *state.State) *pb.Command {
 	if chance(t, 30) {
 		w.set["ports"] = "http"
 	}
+	if rapid.SampledFrom([]bool{false, true}).Draw(t, "waits") {
+		drawWaiting(t, s, w)
+	}
 	return submitCommand(w)
 }
 
@@ -52,36 +58,41 @@ func drawPlan(t *rapid.T, s *state.State) *pb.Command {
 	plan := &pb.ApplyPlan{}
 	jobs := slices.Collect(s.Jobs())
 	if chance(t, 90) {
-		jobs = slices.DeleteFunc(jobs, func(j *pb.Job) bool { return j.State != pb.JobState_JOB_STATE_PENDING })
+		jobs = slices.DeleteFunc(jobs, func(j *pb.Job) bool { return !pending(j) || len(j.BlockedBy) > 0 })
 	}
 	if len(jobs) == 0 {
 		return drawSubmit(t, s)
 	}
 	for range rapid.IntRange(1, 3).Draw(t, "gangs") {
-		job := jobs[rapid.IntRange(0, len(jobs)-1).Draw(t, "job")]
+		job := rapid.SampledFrom(jobs).Draw(t, "job")
 		g := &pb.GangPlacement{JobId: job.Id, Epoch: job.Epoch + 1}
 		if chance(t, 5) {
 			g.Epoch = uint64(rapid.IntRange(0, 3).Draw(t, "epoch"))
 		}
-		for range state.WorldSize(job.Spec) {
-			g.Tasks = append(g.Tasks, drawPlacement(t, s, job.Spec, len(g.Tasks)))
+		world := state.WorldSize(job.Spec)
+		if elastic(job.Spec) && chance(t, 70) || chance(t, 20) {
+			g.Counts = drawCounts(t, job.Spec)
+			world = sum(g.Counts)
+		}
+		for range world {
+			g.Tasks = append(g.Tasks, drawPlacement(t, s, job.Spec, len(g.Tasks), world))
 		}
 		plan.Gangs = append(plan.Gangs, g)
 	}
 	return &pb.Command{Op: &pb.Command_ApplyPlan{ApplyPlan: plan}}
 }
 
-func drawPlacement(t *rapid.T, s *state.State, spec *pb.JobSpec, rank int) *pb.TaskPlacement {
+func drawPlacement(t *rapid.T, s *state.State, spec *pb.JobSpec, rank, world int) *pb.TaskPlacement {
 	p := &pb.TaskPlacement{NodeId: drawNodeID(t)}
 	role := spec.Roles[0]
 	account := s.Account(p.NodeId)
 	for _, d := range account.GetDevices() {
-		if len(p.Devices) < int(role.Resources.Gpus) && (d.ShareAllocated < 1000 || chance(t, 10)) {
+		if len(p.Devices) < int(role.GetResources().GetGpus()) && (d.ShareAllocated < 1000 || chance(t, 10)) {
 			p.Devices = append(p.Devices, &pb.DeviceGrant{DeviceId: d.DeviceId})
 		}
 	}
 	ports := len(role.Ports)
-	if rank == 0 && state.WorldSize(spec) > 1 {
+	if rank == 0 && world > 1 {
 		ports++
 	}
 	for port := int32(20000 + 3*rank); len(p.Ports) < ports; port++ {
@@ -149,7 +160,7 @@ func drawStop(t *rapid.T, s *state.State) *pb.Command {
 	if jobs := slices.Collect(s.Jobs()); len(jobs) > 0 {
 		id = jobs[rapid.IntRange(0, len(jobs)-1).Draw(t, "job")].Id
 	}
-	return &pb.Command{Op: &pb.Command_StopJob{StopJob: &pb.StopJob{JobId: id, User: "ann"}}}
+	return &pb.Command{Op: &pb.Command_StopJob{StopJob: &pb.StopJob{JobId: id, User: "ann", Failed: chance(t, 20)}}}
 }
 
 // drawRest draws the commands that are rare.
@@ -171,5 +182,6 @@ func drawRest(t *rapid.T, s *state.State) *pb.Command {
 	}
 	before := s.TimeMS() - int64(rapid.IntRange(0, 3000).Draw(t, "age"))
 	return &pb.Command{Op: &pb.Command_Collect{Collect: &pb.Collect{JobsFinishedBeforeMs: before, RequestsBeforeMs: before,
-		TokensExpiredBeforeMs: before, Limit: int32(rapid.IntRange(0, 3).Draw(t, "limit"))}}}
+		TokensExpiredBeforeMs: before, UsageBeforeDay: int64(rapid.IntRange(0, 1).Draw(t, "day")), ReservationsEndedBeforeMs: before,
+		Limit: int32(rapid.IntRange(0, 3).Draw(t, "limit"))}}}
 }

@@ -22,6 +22,7 @@ func sample(t testing.TB) *State {
 	t.Helper()
 	x := New().Begin(1, 1000)
 	x.PutCluster(&pb.ClusterMeta{ClusterId: "c-1"})
+	x.PutQueue(&pb.Queue{Name: DefaultQueue, Weight: 1})
 	x.PutToken(&pb.JoinToken{Id: "t1", SecretSha256: []byte("hash"), Role: pb.MemberRole_MEMBER_ROLE_AGENT})
 	node := &pb.Node{Id: "n-a", Name: "a", State: pb.NodeState_NODE_STATE_READY, CpuMilli: 8000, MemoryBytes: 100, PortMin: 20000, PortMax: 20009}
 	for _, id := range []string{"g0", "g1", "g2"} {
@@ -202,6 +203,75 @@ func TestCheckNotices(t *testing.T) {
 			edited(&x.jobs, []byte("run-1"), func(j *pb.Job) { j.Spec.Name = "wait" })
 			j := x.Job("run-1")
 			x.unfinished.put(orderKey(j), j)
+		}},
+		{"I8: job wait-1 is scheduled", func(x *Txn) {
+			edited(&x.jobs, []byte("wait-1"), func(j *pb.Job) { j.State = pb.JobState_JOB_STATE_SCHEDULED })
+		}},
+		{"I11: index queueCounts", func(x *Txn) { x.queueCounts.put([]byte("default"), QueueCount{Pending: 9}) }},
+		{"I11: index dependents", func(x *Txn) { x.dependents.put(terminated("run-1", "wait-1"), "wait-1") }},
+		{"I11: index unsettled", func(x *Txn) { x.leave(unsettledEnd, "done-1") }},
+		{"I11: index claims", func(x *Txn) { x.claims.put([]byte("wait-1"), "wait-1") }},
+		{"I18: room is kept for job run-1, which is running with its attempt live", func(x *Txn) {
+			edited(&x.jobs, []byte("run-1"), func(j *pb.Job) { j.Claim = &pb.Claim{Kind: pb.ClaimKind_CLAIM_KIND_REPAIR, UntilMs: 9} })
+		}},
+		{`I18: room is kept for job wait-1 on node "n-x", which does not exist`, func(x *Txn) {
+			edited(&x.jobs, []byte("wait-1"), func(j *pb.Job) {
+				j.Claim = &pb.Claim{Kind: pb.ClaimKind_CLAIM_KIND_REPAIR, UntilMs: 9, Slots: []*pb.ClaimSlot{{NodeId: "n-x"}}}
+			})
+		}},
+		{"I18: the room kept for job wait-1 is of kind 0, until 0", func(x *Txn) {
+			edited(&x.jobs, []byte("wait-1"), func(j *pb.Job) { j.Claim = &pb.Claim{} })
+		}},
+		{`I19: queue a/b is below queue "a"`, func(x *Txn) { x.PutQueue(&pb.Queue{Name: "a/b", Parent: "a", Weight: 1}) }},
+		{"I19: queue a has a weight of 0", func(x *Txn) { x.PutQueue(&pb.Queue{Name: "a"}) }},
+		{"I19: queue a has 1 of gpu, and guarantees 2", func(x *Txn) {
+			x.PutQueue(&pb.Queue{Name: "a", Weight: 1, Limits: []*pb.QuotaLimit{{Resource: "gpu", Nominal: 1}}})
+			x.PutQueue(&pb.Queue{Name: "a/b", Parent: "a", Weight: 1})
+			x.PutQueue(&pb.Queue{Name: "a/b/c", Parent: "a/b", Weight: 1, Limits: []*pb.QuotaLimit{{Resource: "gpu", Nominal: 2}}})
+		}},
+		{"I19: queue default has queues below it", func(x *Txn) { x.PutQueue(&pb.Queue{Name: "default/a", Parent: "default", Weight: 1}) }},
+		{"I19: there is no queue default", func(x *Txn) { x.ForgetQueue("default") }},
+		{"I19: queue x has unfinished jobs, and takes none", func(x *Txn) {
+			edited(&x.jobs, []byte("wait-1"), func(j *pb.Job) { j.Spec.Queue = "x" })
+			x.queueCounts.put([]byte("x"), QueueCount{Pending: 1})
+		}},
+		{"I20: job run-1 is running and waits for [wait-1]", func(x *Txn) {
+			edited(&x.jobs, []byte("run-1"), func(j *pb.Job) { j.BlockedBy = []string{"wait-1"} })
+		}},
+		{`I20: job wait-1 waits for job "nobody-1", which does not exist`, func(x *Txn) {
+			edited(&x.jobs, []byte("wait-1"), func(j *pb.Job) {
+				j.BlockedBy, j.Spec.After = []string{"nobody-1"}, []*pb.Dependency{{Job: "nobody-1"}}
+			})
+		}},
+		{`I21: job wait-1 is a copy of "run-1", which makes none`, func(x *Txn) {
+			edited(&x.jobs, []byte("wait-1"), func(j *pb.Job) { j.Parent = "run-1" })
+		}},
+		{"I21: job wait-1 makes no copies, and has 3", func(x *Txn) {
+			edited(&x.jobs, []byte("wait-1"), func(j *pb.Job) { j.Copies = 3 })
+		}},
+		{"I21: array wait-1 of 2 copies is running, and there are 0, 0 of them unfinished", func(x *Txn) {
+			edited(&x.jobs, []byte("wait-1"), func(j *pb.Job) {
+				j.State, j.Copies, j.CopiesUnfinished, j.Spec.Array = pb.JobState_JOB_STATE_RUNNING, 2, 0, &pb.ArraySpec{Count: 2}
+			})
+		}},
+		{"I21: job wait-1 has 1 copies, 1 unfinished and 0 failed, and there are 0, 0 and 0", func(x *Txn) {
+			edited(&x.jobs, []byte("wait-1"), func(j *pb.Job) {
+				j.State, j.Copies, j.CopiesUnfinished, j.Spec.Cron = pb.JobState_JOB_STATE_SCHEDULED, 1, 1, &pb.CronSpec{}
+			})
+		}},
+		{"I22: reservation v of 1 nodes and 0 devices is from 9 to 9", func(x *Txn) {
+			x.PutReservation(&pb.Reservation{Name: "v", StartMs: 9, EndMs: 9, Nodes: 1})
+		}},
+		{"I22: reservation v is of nothing", func(x *Txn) { x.PutReservation(&pb.Reservation{Name: "v", StartMs: 8, EndMs: 9}) }},
+		{`I22: reservation v is of node "n-x"`, func(x *Txn) {
+			x.PutReservation(&pb.Reservation{Name: "v", StartMs: 8, EndMs: 9, NodeIds: []string{"n-x"}})
+		}},
+		{`I23: on day 7 "ann" used 1, 1 through queue q for 1 jobs`, func(x *Txn) { x.AddUsage(7, "q", "ann", 1, 1, 1) }},
+		{"I23: job wait-1 used -1, ran 0 ms", func(x *Txn) {
+			edited(&x.jobs, []byte("wait-1"), func(j *pb.Job) { j.GpuMilliMs = -1 })
+		}},
+		{"I23: job wait-1 avoids 17 nodes", func(x *Txn) {
+			edited(&x.jobs, []byte("wait-1"), func(j *pb.Job) { j.Avoid = make([]*pb.AvoidedNode, AvoidedNodesMax+1) })
 		}},
 	} {
 		s := sample(t)

@@ -110,7 +110,7 @@ func TestReads(t *testing.T) {
 		t.Errorf("tasks of the node: %v", held)
 	}
 	if len(slices.Collect(s.Accounts())) != 1 || len(slices.Collect(s.Tokens())) != 1 || s.Token("t1") == nil || s.Request("r-run") == nil ||
-		s.NodeByName("a") != s.Node("n-a") || s.NodeByName("b") != nil || s.Queue("default") != nil || len(slices.Collect(s.Queues())) != 0 {
+		s.NodeByName("a") != s.Node("n-a") || s.NodeByName("b") != nil || s.Queue("default") == nil || len(slices.Collect(s.Queues())) != 1 {
 		t.Error("a table is not read")
 	}
 	if len(s.NodeEvents("n-a")) != 1 || len(s.JobEvents("run-1")) != 1 || len(s.ClusterEvents()) != 0 {
