@@ -28,6 +28,7 @@ func newPlacer(r *room) *placer {
 // group is a role of a gang as it is placed: count tasks of one shape.
 type group struct {
 	shape      shape
+	kinds      kindSet // of device that the role accepts; shape may be narrowed to one model
 	count      int
 	firstRank  int
 	rendezvous bool // its first task needs one port more
@@ -100,8 +101,8 @@ func (r *room) groupsOf(job *Job, counts []int32) []group {
 		if counts != nil {
 			count = int(counts[i])
 		}
-		groups = append(groups, group{shape: r.shapeOf(&role.Task), count: count, firstRank: rank,
-			rendezvous: job.Rendezvous && rank == 0})
+		s := r.shapeOf(&role.Task)
+		groups = append(groups, group{shape: s, kinds: s.kinds, count: count, firstRank: rank, rendezvous: job.Rendezvous && rank == 0})
 		rank += count
 	}
 	return groups

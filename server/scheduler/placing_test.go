@@ -15,58 +15,109 @@ import (
 
 var someNames = []string{"store", "web", "shard"}
 
-// drawDemanding draws a snapshot in which nodes have labels, islands, NUMA nodes and slices,
-// and jobs ask something of their nodes.
-func drawDemanding(t *rapid.T) scheduler.Snapshot {
-	s := drawSnapshot(t)
-	for i := range s.Nodes {
-		furnish(t, &s.Nodes[i])
+// dice draw a cluster by a seed. Drawn value by value, most clusters would be too small for
+// anything to happen.
+type dice struct{ *rand.Rand }
+
+func drawDice(t *rapid.T) dice {
+	return dice{rand.New(rand.NewSource(rapid.Int64().Draw(t, "seed")))}
+}
+
+// one says yes once in n times.
+func (d dice) one(n int) bool { return d.Intn(n) == 0 }
+
+func of[T any](d dice, choice ...T) T { return choice[d.Intn(len(choice))] }
+
+// demanding is a snapshot in which nodes have labels, islands, NUMA nodes and slices, and
+// jobs ask something of their nodes.
+func (d dice) demanding() scheduler.Snapshot {
+	var s scheduler.Snapshot
+	for i := range 3 + d.Intn(6) {
+		s.Nodes = append(s.Nodes, d.node(fmt.Sprintf("n%02d", i), true))
 	}
-	for i := range rapid.IntRange(0, 3).Draw(t, "running") {
-		run := scheduler.Running{JobID: fmt.Sprintf("r-%d", i), Name: rapid.SampledFrom(someNames).Draw(t, "name"),
-			Ending: rapid.IntRange(0, 3).Draw(t, "ending") == 0}
+	for i := range d.Intn(4) {
+		run := scheduler.Running{JobID: fmt.Sprintf("r-%d", i), Name: of(d, someNames...), Ending: d.one(4)}
 		for _, n := range s.Nodes {
-			if rapid.IntRange(0, 3).Draw(t, "on") == 0 {
+			if d.one(3) {
 				run.Slots = append(run.Slots, scheduler.Slot{NodeID: n.ID})
 			}
 		}
 		s.Running = append(s.Running, run)
 	}
-	for i := range s.Pending {
-		demand(t, &s.Pending[i], s.Nodes)
+	for i := range 2 + d.Intn(8) {
+		job := d.job(i)
+		for range d.Intn(3) {
+			d.demand(&job, s.Nodes)
+		}
+		s.Pending = append(s.Pending, job)
 	}
 	return s
 }
 
-// furnish gives a node what constraints ask about.
-func furnish(t *rapid.T, n *scheduler.Node) {
-	n.Labels = map[string]string{}
+// node is mostly ready and free; furnished, it has what constraints ask about.
+func (d dice) node(id string, furnished bool) scheduler.Node {
+	n := scheduler.Node{ID: id, Name: "host-" + id, CPU: 1000 * (4 + d.Int63n(13)), Memory: (8 + d.Int63n(25)) << 30, PortMin: 20000, PortMax: 20000 + d.Int31n(8)}
+	if d.one(8) {
+		n.Status = of(d, scheduler.NodeSilent, scheduler.NodeLost)
+	}
+	n.CPUFree, n.MemFree = n.CPU, n.Memory
+	if d.one(3) {
+		n.CPUFree, n.MemFree = d.Int63n(n.CPU+1), d.Int63n(n.Memory+1)
+	}
+	for i := range d.Intn(6) {
+		m := someModels[d.Intn(len(someModels))]
+		dev := scheduler.Device{ID: fmt.Sprintf("%s.%d", id, i), Model: m.name, Memory: m.memory, MemFree: m.memory, ShareFree: 1000, Available: !d.one(10)}
+		if d.one(5) {
+			dev.ShareFree = 100 * d.Int31n(11)
+			dev.MemFree = m.memory * int64(dev.ShareFree) / 1000
+		}
+		if furnished {
+			dev.NUMA, dev.Island = d.Int31n(3)-1, of(d, "", "x", "y")
+			if d.one(5) {
+				dev.Profile = "1g.10gb"
+			}
+		}
+		n.Devices = append(n.Devices, dev)
+	}
+	if !furnished {
+		return n
+	}
+	n.Labels, n.Drained = map[string]string{}, d.one(10)
 	for _, label := range []string{"rack", "zone", "disk"} {
-		if v := rapid.IntRange(0, 3).Draw(t, label); v > 0 {
+		if v := d.Intn(4); v > 0 {
 			n.Labels[label] = fmt.Sprint(label, v)
 		}
 	}
-	n.Drained = rapid.IntRange(0, 9).Draw(t, "drained") == 0
-	for d := range n.Devices {
-		dev := &n.Devices[d]
-		dev.NUMA = rapid.Int32Range(-1, 1).Draw(t, "numa")
-		dev.Island = rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "island")
-		if rapid.IntRange(0, 4).Draw(t, "slice") == 0 {
-			dev.Profile = "1g.10gb"
-		}
-	}
-	if rapid.Bool().Draw(t, "holds") {
+	if d.one(2) {
 		n.Holds = []scheduler.Input{{ID: "corpus", Bytes: 1 << 40}}
 	}
+	return n
 }
 
-func drawExpr(t *rapid.T, depth int) scheduler.Expr {
-	kind := rapid.IntRange(0, 4).Draw(t, "expr")
+func (d dice) job(i int) scheduler.Job {
+	job := scheduler.Job{ID: fmt.Sprintf("j%02d", i), Priority: d.Int31n(2), Submit: uint64(i), WaitedMS: of[int64](d, 0, 60_000)}
+	world := int32(0)
+	for range 1 + d.Intn(5)/3 {
+		r := scheduler.Role{Name: "w", Count: 1 + d.Int31n(4), Task: scheduler.Request{CPU: 500 * d.Int63n(4), Memory: d.Int63n(4) << 30,
+			GPUs: of[int32](d, 0, 1, 1, 2, 3), Ports: of[int32](d, 0, 0, 1)}}
+		if r.Task.GPUs > 0 {
+			r.Task.Model, r.Task.GPUMemory = of(d, "", "", "A100-40", "H100-80"), of[int64](d, 0, 0, 10<<30)
+			if d.one(3) {
+				r.Task.Share = 50 * (1 + d.Int31n(19))
+			}
+		}
+		world += r.Count
+		job.Roles = append(job.Roles, r)
+	}
+	job.Rendezvous = world > 1
+	return job
+}
+
+func (d dice) expr(depth int) scheduler.Expr {
+	several := func() []scheduler.Expr { return []scheduler.Expr{d.expr(depth - 1), d.expr(depth - 1)} }
+	kind := d.Intn(5)
 	if depth == 0 {
 		kind = 4
-	}
-	several := func() []scheduler.Expr {
-		return []scheduler.Expr{drawExpr(t, depth-1), drawExpr(t, depth-1)}
 	}
 	switch kind {
 	case 0:
@@ -74,55 +125,53 @@ func drawExpr(t *rapid.T, depth int) scheduler.Expr {
 	case 1:
 		return scheduler.Expr{Any: several()}
 	case 2:
-		e := drawExpr(t, depth-1)
+		e := d.expr(depth - 1)
 		return scheduler.Expr{Not: &e}
 	}
-	m := &scheduler.Match{Key: rapid.SampledFrom([]string{"rack", "zone", "disk", "node", "gpu_model", "nothing"}).Draw(t, "key")}
-	for range rapid.IntRange(0, 2).Draw(t, "values") {
-		m.Values = append(m.Values, rapid.SampledFrom([]string{"rack1", "rack2", "zone1", "disk1", "n00", "n01", "A100-40", "H100-80"}).Draw(t, "value"))
+	m := &scheduler.Match{Key: of(d, "rack", "zone", "disk", "node", "gpu_model", "nothing")}
+	for range d.Intn(4) {
+		m.Values = append(m.Values, of(d, "rack1", "rack2", "zone1", "zone2", "disk1", "n00", "host-n01", "A100-40", "H100-80"))
 	}
 	return scheduler.Expr{Match: m}
 }
 
-// demand makes a job ask something of its nodes, mostly one thing.
-func demand(t *rapid.T, j *scheduler.Job, nodes []scheduler.Node) {
-	label := func() string { return rapid.SampledFrom([]string{"node", "rack", "zone", "disk"}).Draw(t, "label") }
-	for range rapid.IntRange(0, 2).Draw(t, "demands") {
-		switch rapid.IntRange(0, 9).Draw(t, "demand") {
-		case 0:
-			e := drawExpr(t, 2)
-			j.Where = &e
-		case 1:
-			j.Within = label()
-		case 2:
-			j.Prefer = label()
-		case 3:
-			j.Spread, j.Skew = label(), rapid.Int32Range(1, 2).Draw(t, "skew")
-		case 4:
-			j.Near = []string{rapid.SampledFrom(someNames).Draw(t, "near")}
-		case 5:
-			j.Apart = []string{rapid.SampledFrom(someNames).Draw(t, "apart")}
-			j.ID = fmt.Sprintf("%s-%d", rapid.SampledFrom(someNames).Draw(t, "called"), 100+j.Submit)
-		case 6:
-			for _, n := range nodes {
-				if rapid.Bool().Draw(t, "avoid") {
-					j.Avoid = append(j.Avoid, n.ID)
-				}
+// demand makes a job ask something of its nodes.
+func (d dice) demand(j *scheduler.Job, nodes []scheduler.Node) {
+	label := func() string { return of(d, "node", "rack", "zone", "disk") }
+	switch d.Intn(10) {
+	case 0:
+		e := d.expr(2)
+		j.Where = &e
+	case 1:
+		j.Within = label()
+	case 2:
+		j.Prefer = label()
+	case 3:
+		j.Spread, j.Skew = label(), 1+d.Int31n(2)
+	case 4:
+		j.Near = []string{of(d, someNames...)}
+	case 5:
+		j.Apart = []string{of(d, someNames...)}
+		j.ID = fmt.Sprintf("%s-%d", of(d, someNames...), 100+j.Submit)
+	case 6:
+		for _, n := range nodes {
+			if d.one(2) {
+				j.Avoid = append(j.Avoid, n.ID)
 			}
-		case 7:
-			j.Inputs = []scheduler.Input{{ID: "corpus", Bytes: 1 << 40}}
-		case 8:
-			task := &j.Roles[0].Task
-			task.NUMA = true
-			if rapid.Bool().Draw(t, "models") {
-				task.Model, task.Models = "", []string{"A100-40", "T4-16"}
-			} else if task.Share == 0 && task.GPUs > 0 {
-				task.Model, task.GPUMemory, task.Profile = "", 0, "1g.10gb"
-			}
-		case 9:
-			r := &j.Roles[0]
-			r.Min = rapid.Int32Range(1, r.Count).Draw(t, "min")
 		}
+	case 7:
+		j.Inputs = []scheduler.Input{{ID: "corpus", Bytes: 1 << 40}}
+	case 8:
+		task := &j.Roles[0].Task
+		task.NUMA = true
+		if d.one(2) {
+			task.Model, task.Models = "", []string{"A100-40", "T4-16"}
+		} else if task.Share == 0 && task.GPUs > 0 {
+			task.Model, task.GPUMemory, task.Profile = "", 0, "1g.10gb"
+		}
+	case 9:
+		r := &j.Roles[0]
+		r.Min = 1 + d.Int31n(r.Count)
 	}
 }
 
@@ -285,7 +334,7 @@ func nodeCalled(s scheduler.Snapshot, id string) *scheduler.Node {
 // whole, and who waits is told why.
 func TestConstraintsHold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := drawDemanding(t)
+		s := drawDice(t).demanding()
 		plan := scheduler.Schedule(s, scheduler.Policy{Holds: -1, NoPreempt: true})
 		book := newBook(s)
 		for i, p := range plan.Placements {
@@ -309,7 +358,7 @@ func TestConstraintsHold(t *testing.T) {
 // empty and ready.
 func TestSubmitRefusesOnlyTheImpossible(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := drawDemanding(t)
+		s := drawDice(t).demanding()
 		for i := range s.Nodes {
 			n := &s.Nodes[i]
 			n.Status, n.Drained, n.CPUFree, n.MemFree = scheduler.NodeReady, false, n.CPU, n.Memory
@@ -333,13 +382,14 @@ func TestSubmitRefusesOnlyTheImpossible(t *testing.T) {
 func TestCacheIsSchedule(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var cache scheduler.Cache
-		s := drawDemanding(t)
+		d := drawDice(t)
+		s := d.demanding()
 		version := uint64(1)
 		for i := range s.Nodes {
 			s.Nodes[i].Version = version
 		}
-		for range rapid.IntRange(1, 6).Draw(t, "passes") {
-			policy := scheduler.Policy{GangsMax: rapid.SampledFrom([]int{0, 2}).Draw(t, "gangs"), NoPreempt: true}
+		for range 2 + d.Intn(6) {
+			policy := scheduler.Policy{GangsMax: of(d, 0, 2), NoPreempt: true}
 			cached, fresh := cache.Schedule(s, policy), scheduler.Schedule(s, policy)
 			if !reflect.DeepEqual(cached.Placements, fresh.Placements) || !reflect.DeepEqual(cached.Waiting, fresh.Waiting) {
 				t.Fatalf("cached:\n%+v\n%+v\nfresh:\n%+v\n%+v", cached.Placements, cached.Waiting, fresh.Placements, fresh.Waiting)
@@ -351,20 +401,20 @@ func TestCacheIsSchedule(t *testing.T) {
 					t.Fatalf("cached: %+v\nfresh: %+v", a, b)
 				}
 			}
-			s = happens(t, s, fresh, &version)
+			s = d.happens(s, fresh, &version)
 		}
 	})
 }
 
 // happens gives a later snapshot: some placements are applied, some nodes changed, came or
 // went, and other jobs wait.
-func happens(t *rapid.T, s scheduler.Snapshot, plan *scheduler.Plan, version *uint64) scheduler.Snapshot {
+func (d dice) happens(s scheduler.Snapshot, plan *scheduler.Plan, version *uint64) scheduler.Snapshot {
 	next := s
 	next.Nodes = slices.Clone(s.Nodes)
 	next.Pending = nil
 	book := newBook(s)
 	for _, p := range plan.Placements {
-		if !rapid.Bool().Draw(t, "applied") {
+		if d.one(4) {
 			continue
 		}
 		for rank, task := range p.Tasks {
@@ -385,20 +435,43 @@ func happens(t *rapid.T, s scheduler.Snapshot, plan *scheduler.Plan, version *ui
 		}
 	}
 	for i := range next.Nodes {
-		if rapid.IntRange(0, 4).Draw(t, "changes") == 0 {
-			n := drawNode(t, 0)
-			n.ID, n.Name = next.Nodes[i].ID, next.Nodes[i].Name
-			furnish(t, &n)
-			*version++
-			n.Version = rapid.SampledFrom([]uint64{*version, 0}).Draw(t, "version")
-			next.Nodes[i] = n
+		n := &next.Nodes[i]
+		*version++
+		switch d.Intn(16) {
+		case 0: // another machine
+			*n = d.node(n.ID, true)
+		case 1: // jobs ended
+			n.CPUFree, n.MemFree, n.Ports = n.CPU, n.Memory, nil
+			n.Devices = slices.Clone(n.Devices)
+			for j := range n.Devices {
+				n.Devices[j].ShareFree, n.Devices[j].MemFree = 1000, n.Devices[j].Memory
+			}
+		case 2:
+			n.CPUFree = d.Int63n(n.CPU + 1)
+		case 3:
+			n.Drained = !n.Drained
+		case 4:
+			n.Status = of(d, scheduler.NodeReady, scheduler.NodeReady, scheduler.NodeSilent)
+		case 5:
+			n.Labels = map[string]string{"rack": of(d, "rack1", "rack2")}
+		case 6:
+			n.Devices = slices.Clone(n.Devices)
+			for j := range n.Devices {
+				n.Devices[j].Available = !d.one(4)
+			}
+		default:
+			continue
 		}
+		n.Version = of(d, *version, *version, 0)
 	}
-	if len(next.Nodes) > 0 && rapid.IntRange(0, 5).Draw(t, "leaves") == 0 {
+	if len(next.Nodes) > 0 && d.one(8) {
 		next.Nodes = next.Nodes[1:]
 	}
-	for _, j := range drawSnapshot(t).Pending {
-		demand(t, &j, next.Nodes)
+	for i := range 2 + d.Intn(8) {
+		j := d.job(i)
+		for range d.Intn(3) {
+			d.demand(&j, next.Nodes)
+		}
 		next.Pending = append(next.Pending, j)
 	}
 	return next
@@ -408,15 +481,26 @@ func happens(t *rapid.T, s scheduler.Snapshot, plan *scheduler.Plan, version *ui
 // on nodes that are as they were.
 func TestNamesDoNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := drawSnapshot(t)
+		d := drawDice(t)
+		var s scheduler.Snapshot
+		for i := range 1 + d.Intn(8) {
+			s.Nodes = append(s.Nodes, d.node(fmt.Sprintf("n%02d", i), false))
+			if i > 0 && d.one(2) {
+				id := s.Nodes[i].ID
+				s.Nodes[i] = s.Nodes[i-1] // alike
+				s.Nodes[i].ID = id
+			}
+		}
+		for i := range 1 + d.Intn(12) {
+			s.Pending = append(s.Pending, d.job(i))
+		}
 		renamed := scheduler.Snapshot{Nodes: slices.Clone(s.Nodes), Pending: slices.Clone(s.Pending)}
-		random := rand.New(rand.NewSource(rapid.Int64().Draw(t, "seed")))
-		order := random.Perm(len(renamed.Nodes))
+		order := d.Perm(len(renamed.Nodes))
 		for i := range renamed.Nodes {
 			renamed.Nodes[i].ID = fmt.Sprintf("m%02d", order[i])
 		}
 		for i := range renamed.Pending {
-			renamed.Pending[i].ID = fmt.Sprintf("k%02d", random.Intn(100)*100+i)
+			renamed.Pending[i].ID = fmt.Sprintf("k%02d", d.Intn(100)*100+i)
 		}
 		first, second := startedOn(s, scheduler.Schedule(s, scheduler.Policy{})), startedOn(renamed, scheduler.Schedule(renamed, scheduler.Policy{}))
 		if !reflect.DeepEqual(first, second) {

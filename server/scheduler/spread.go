@@ -45,7 +45,7 @@ func (g *gang) shares(doms *domains, of *group, nodes nodeSet) ([]share, bool) {
 	scored := make([]bool, len(fits))
 	nodes.each(g.room, func(node int) {
 		at := doms.of[node]
-		if at < 0 || !g.room.capable(node, &of.shape) {
+		if at < 0 || !g.room.capable(node, of) {
 			return
 		}
 		usable[at] = true
@@ -83,18 +83,18 @@ func (g *gang) shares(doms *domains, of *group, nodes nodeSet) ([]share, bool) {
 	return list, left == 0
 }
 
-// capable says whether a node in service would admit a task of the shape if it were empty.
-func (r *room) capable(node int, s *shape) bool {
+// capable says whether a node in service would admit a task of the role if it were empty.
+func (r *room) capable(node int, of *group) bool {
 	n, spec := &r.nodes[node], &r.spec[node]
-	if !n.usable || spec.CPU < s.cpu || spec.Memory < s.memory {
+	if !n.usable || spec.CPU < of.shape.cpu || spec.Memory < of.shape.memory {
 		return false
 	}
 	var suit int32
 	devices := r.devicesOf(node)
 	for i := range devices {
-		if devices[i].available && devices[i].suits(s) {
+		if devices[i].available && of.kinds.has(devices[i].kind) {
 			suit++
 		}
 	}
-	return suit >= s.gpus
+	return suit >= of.shape.gpus
 }
