@@ -37,6 +37,7 @@ type Config struct {
 	RetainRequests   time.Duration    // idempotency keys are kept so long; 24 h
 	CollectEvery     time.Duration    // between looks for what may be forgotten; 10 s
 	VerifyEvery      time.Duration    // between comparisons of state hashes, while the log moves; 60 s
+	PlanEvery        time.Duration    // between passes while jobs wait and nothing changes; 5 s
 	VerifyEntries    uint64           // entries after which one is due at once; 1,000
 	Policy           scheduler.Policy // what the replicated policy leaves open
 
@@ -55,7 +56,7 @@ func (c Config) withDefaults() Config {
 	}{
 		{&c.HeartbeatEvery, time.Second}, {&c.SilentAfter, 5 * time.Second}, {&c.DefaultLostAfter, time.Minute},
 		{&c.RetainJobs, 7 * 24 * time.Hour}, {&c.RetainRequests, 24 * time.Hour},
-		{&c.CollectEvery, 10 * time.Second}, {&c.VerifyEvery, time.Minute},
+		{&c.CollectEvery, 10 * time.Second}, {&c.VerifyEvery, time.Minute}, {&c.PlanEvery, 5 * time.Second},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
@@ -91,7 +92,9 @@ type Controller struct {
 	house    housekeeping
 	times    timekeeper
 	past     past
-	history  *predict.History // of run times
+	sizing   sizing
+	history  *predict.History  // of run times
+	learner  scheduler.Learner // of the mix of tasks
 }
 
 // New starts a control loop on a state of this server's term. Nodes count as heard at now:
@@ -172,7 +175,7 @@ func (c *Controller) Ready() []Effect {
 // before; call it after Ready. What is due already waits for a proposal in flight, and its
 // outcome is an event. ok is false when there is no such time.
 func (c *Controller) NextTick() (at time.Duration, ok bool) {
-	due := []time.Duration{c.liveness.scanAt, c.house.collectAt, c.planning.nextRetry(),
+	due := []time.Duration{c.liveness.scanAt, c.house.collectAt, c.planning.nextRetry(), c.planning.at,
 		c.times.at,
 		c.planning.lane.retryAt, c.reports.lane.retryAt, c.liveness.lane.retryAt, c.house.lane.retryAt, c.times.lane.retryAt}
 	for _, t := range due {
@@ -196,12 +199,26 @@ func (c *Controller) absorb(found changes) {
 		}
 		c.liveness.scanAt = c.now
 	}
+	for _, e := range found.arrived {
+		if e.job.State != pb.JobState_JOB_STATE_SCHEDULED && e.job.GetSpec().GetArray() == nil { // copies count, not what makes them
+			c.learner.Arrive(&e.value)
+		}
+	}
 	for _, id := range found.gone {
 		teach(c.history, c.st.Job(id))
+		c.learner.Leave(worldOf(c.st.Job(id).GetSpec()))
 	}
 	if len(found.nodes) > 0 || found.jobs {
 		c.planning.wanted = true
 	}
+}
+
+func worldOf(spec *pb.JobSpec) int {
+	tasks := 0
+	for _, r := range spec.GetRoles() {
+		tasks += int(r.Count)
+	}
+	return tasks
 }
 
 func (c *Controller) send(s *session, m *pb.ServerMessage) {

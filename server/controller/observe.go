@@ -13,6 +13,8 @@ type heardOf struct {
 	stepMS      int64 // agent's clock at step
 	firstStep   int64 // of this attempt, and when
 	firstMS     int64
+	measured    int64 // step up to which step times are in the job's profile, and when
+	measuredMS  int64
 }
 
 // observe takes in what a node's tasks said.
@@ -27,6 +29,9 @@ func (c *Controller) observe(ev ProgressArrived) {
 			continue
 		}
 		e.heard.note(task, p)
+		if elasticSpec(e.job.GetSpec()) {
+			c.measure(e)
+		}
 		c.sampled(e, task, p.Sample)
 	}
 }
@@ -59,4 +64,13 @@ func (h *heardOf) leftMS(epoch uint64) (ms int64, ok bool) {
 		return 0, false
 	}
 	return int64(float64(max(0, h.steps-h.step)) * each), true
+}
+
+func elasticSpec(spec *pb.JobSpec) bool {
+	for _, r := range spec.GetRoles() {
+		if r.CountMin > 0 && r.CountMin < r.Count {
+			return true
+		}
+	}
+	return false
 }

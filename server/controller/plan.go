@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"slices"
 	"time"
 
 	pb "llmos/proto/llmos/v1"
@@ -12,7 +13,8 @@ import (
 // runs only on a state that shows the last one.
 type planner struct {
 	lane    lane
-	wanted  bool // something changed since the last pass
+	wanted  bool          // something changed since the last pass
+	at      time.Duration // when time alone asks for a pass; 0: never
 	cache   scheduler.Cache
 	last    *scheduler.Plan // for Explain
 	refused map[string]*refusal
@@ -47,23 +49,62 @@ func (c *Controller) plan() {
 	if wake := p.nextRetry(); wake > 0 && wake <= c.now {
 		p.wanted = true
 	}
+	if p.at > 0 && p.at <= c.now {
+		p.wanted = true
+	}
 	if !p.wanted || !p.lane.ready(c, true) {
 		return
 	}
 	p.wanted = false
 	p.forgetRefusals(c.world)
 	pending := c.pendingJobs()
-	if len(pending) == 0 {
+	p.at = c.nextPass(len(pending) > 0)
+	if len(pending) == 0 && !c.tends() {
 		p.last = nil
 		return
 	}
-	plan := p.cache.Schedule(c.snapshot(pending), c.policy())
+	s := c.snapshot(pending)
+	s.Sizes = c.sizes(s.Nodes, pending)
+	plan := p.cache.Schedule(s, c.policy())
 	p.last = plan
 	p.passed += len(plan.Placements)
 	p.wanted = plan.Truncated
 	if apply := c.applyPlan(plan); apply != nil {
 		c.propose(&p.lane, []*pb.Command{{Op: &pb.Command_ApplyPlan{ApplyPlan: apply}}})
 	}
+}
+
+// tends says whether a pass has something to do though no job waits: elastic jobs that may
+// grow, and reservations that somebody may be in the way of.
+func (c *Controller) tends() bool {
+	for range c.st.Reservations() {
+		return true
+	}
+	return c.runsElastic()
+}
+
+func (c *Controller) runsElastic() bool {
+	return slices.ContainsFunc(c.world.running, func(e *jobEntry) bool { return elasticSpec(e.job.GetSpec()) })
+}
+
+// nextPass gives when time alone calls for another pass: while jobs wait, since waits, run
+// times and predictions grow; and when a reservation begins or ends. 0: it does not.
+func (c *Controller) nextPass(waiting bool) (at time.Duration) {
+	if waiting {
+		at = c.now + c.cfg.PlanEvery
+	}
+	if every := c.elasticEvery(); every > 0 && c.runsElastic() && (at == 0 || c.now+every < at) {
+		at = c.now + every
+	}
+	nowMS := c.wallMS()
+	for r := range c.st.Reservations() {
+		for _, ms := range []int64{r.StartMs, r.EndMs} {
+			if due := c.now + time.Duration(ms-nowMS)*time.Millisecond; ms > nowMS && (at == 0 || due < at) {
+				at = due
+			}
+		}
+	}
+	return at
 }
 
 // Passed gives how many gangs passes have placed since it was last asked. The caller times
@@ -87,6 +128,7 @@ func (c *Controller) snapshot(pending []scheduler.Job) scheduler.Snapshot {
 		s.Reservations = append(s.Reservations, reservationValue(r))
 	}
 	s.Past = c.pastUsage(s.Nodes)
+	s.Packing = c.learner.Prices(s.Nodes)
 	return s
 }
 

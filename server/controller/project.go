@@ -7,6 +7,7 @@ import (
 	"llmos/fsm/state"
 	pb "llmos/proto/llmos/v1"
 	"llmos/server/scheduler"
+	"llmos/server/scheduler/elastic"
 )
 
 // projection is the state as the scheduler sees it: the one conversion from records to
@@ -42,17 +43,19 @@ type jobEntry struct {
 	running scheduler.Running // while an attempt is live or ending
 	stale   bool              // running is behind the ledger
 	outlook outlook
-	heard   heardOf    // what its tasks said
-	demand  *demandFit // what they were seen to use; nil: nothing yet
+	heard   heardOf         // what its tasks said
+	demand  *demandFit      // what they were seen to use; nil: nothing yet
+	profile elastic.Profile // of an elastic job: its speed by size
 	round   uint64
 }
 
 // changes is what a sweep found.
 type changes struct {
-	nodes   []string // IDs: account or record changed, or desired states of tasks may have
-	records []string // IDs: the node's record itself changed, appeared or went
-	jobs    bool     // some unfinished job changed, appeared or went
-	gone    []string // IDs of jobs that have finished, ascending
+	nodes   []string    // IDs: account or record changed, or desired states of tasks may have
+	records []string    // IDs: the node's record itself changed, appeared or went
+	jobs    bool        // some unfinished job changed, appeared or went
+	gone    []string    // IDs of jobs that have finished, ascending
+	arrived []*jobEntry // jobs that were not there before, in submit order
 }
 
 func newProjection() *projection {
@@ -181,6 +184,7 @@ func (p *projection) sweepJobs(st *state.State, found *changes) {
 		if e == nil {
 			e = &jobEntry{}
 			p.jobs[j.Id] = e
+			found.arrived = append(found.arrived, e)
 		}
 		e.round = p.round
 		attempt := st.Attempt(j.Id, j.Epoch)

@@ -203,6 +203,11 @@ func runningValue(st *state.State, j *pb.Job, a *pb.Attempt) scheduler.Running {
 		v.Slots = append(v.Slots, scheduler.Slot{NodeID: alloc.NodeId, CPU: alloc.CpuMilli, Memory: alloc.MemoryBytes,
 			Ports: int32(len(alloc.Ports)), Devices: modelled(grantValues(alloc.Devices), st.Account(alloc.NodeId))})
 	}
+	v.Counts = a.Counts
+	if elasticSpec(spec) {
+		job := jobValue(st, j)
+		v.Job = &job
+	}
 	for i, r := range spec.GetRoles() {
 		if r.CountMin > 0 && i < len(a.Counts) {
 			v.Elastic = append(v.Elastic, scheduler.Elastic{Role: i, Min: r.CountMin, Max: r.Count, Count: a.Counts[i]})

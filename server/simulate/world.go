@@ -56,7 +56,7 @@ func newWorld(o Options, p Policy) (*world, error) {
 	}
 	w.loop = controller.New(controller.Config{LeaderID: "s-simulated", SilentAfter: forever, HeartbeatEvery: forever,
 		RetainJobs: retain, RetainJobsMax: retainMax, RetainRequests: retain, CollectEvery: retain,
-		VerifyEvery: forever, VerifyEntries: 1 << 60, Policy: p.Planner}, w.log.State(), 0)
+		VerifyEvery: forever, VerifyEntries: 1 << 60, PlanEvery: forever, Policy: p.Planner}, w.log.State(), 0)
 	w.meter = newMeter(o.Nodes, w.jobs)
 	for i := range o.Nodes {
 		a := newAgent(w, i, &o.Nodes[i])
