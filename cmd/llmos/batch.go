@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +16,8 @@ import (
 // batch is what one command line submits: jobs in the order in which they go.
 type batch struct {
 	specs []*pb.JobSpec
-	needs [][]int // of each: the places in the batch that its `after` names, -1 for others
+	files []*jobspec.File // where they are from; nil: flags
+	needs [][]int         // of each: the places in the batch that its `after` names, -1 for others
 }
 
 // batchOf reads the job files, or the command behind --. Everything that can be judged here
@@ -51,7 +53,7 @@ func (a *app) batchOf(cmd *cobra.Command, flags *specFlags, args []string) (*bat
 	if err != nil {
 		return nil, err
 	}
-	b := &batch{needs: needs}
+	b := &batch{needs: needs, files: sorted}
 	for _, f := range sorted {
 		b.specs = append(b.specs, f.Spec)
 	}
@@ -104,13 +106,13 @@ func (a *app) submitAll(ctx context.Context, s *session, r *runFlags, b *batch) 
 		}
 		resp, err := a.submit(ctx, s, r, key, spec)
 		if err != nil {
-			return submittedBefore(err, ids[:i])
+			return submittedBefore(b.placed(err, i), ids[:i])
 		}
 		ids[i] = resp.JobId
 		if r.wait || r.follow {
 			continue
 		}
-		if err := a.submitted(r, resp, i == len(b.specs)-1); err != nil {
+		if err := a.submitted(r, spec, resp, i == len(b.specs)-1); err != nil {
 			return err
 		}
 	}
@@ -120,8 +122,26 @@ func (a *app) submitAll(ctx context.Context, s *session, r *runFlags, b *batch) 
 	return a.awaitAll(ctx, s, r, b, ids)
 }
 
+// placed puts the field of a refusal by the server where the user wrote it: the file and
+// the line, or the flag.
+func (b *batch) placed(err error, i int) error {
+	f := fault.From(err)
+	field := f.Fault.Field
+	if field == "" {
+		return f
+	}
+	if b.files == nil {
+		return f.At(firstOf(flagOf(field), field), 0)
+	}
+	at := b.files[i].Name
+	if line := b.files[i].Line(field); line > 0 {
+		at = fmt.Sprintf("%s:%d", at, line)
+	}
+	return f.At(at+": "+field, 0)
+}
+
 // submitted tells of one job; the last is followed by what can be asked next.
-func (a *app) submitted(r *runFlags, resp *pb.SubmitJobResponse, last bool) error {
+func (a *app) submitted(r *runFlags, spec *pb.JobSpec, resp *pb.SubmitJobResponse, last bool) error {
 	if r.f.json {
 		return a.printJSON(resp)
 	}
@@ -129,11 +149,16 @@ func (a *app) submitted(r *runFlags, resp *pb.SubmitJobResponse, last bool) erro
 	if resp.RepeatedRequest {
 		a.note("  this request was submitted before; the job is the same\n")
 	}
-	if last {
-		t := a.errTint()
-		a.note("  llmos logs -f %s  %s\n", resp.JobId, t.paint(faint, "# what it prints"))
-		a.note("  llmos why %s      %s\n", resp.JobId, t.paint(faint, "# why it waits, runs or ended"))
+	if !last {
+		return nil
 	}
+	t, first := a.errTint(), resp.JobId
+	what := "# what it prints"
+	if spec.Array != nil || spec.Cron != nil {
+		first, what = first+"_0", "# what its first copy prints"
+	}
+	a.note("  llmos logs -f %s  %s\n", first, t.paint(faint, what))
+	a.note("  llmos why %s%s      %s\n", resp.JobId, strings.Repeat(" ", len(first)-len(resp.JobId)), t.paint(faint, "# why it waits, runs or ended"))
 	return nil
 }
 

@@ -33,7 +33,7 @@ func (a *app) planCommand() *cobra.Command {
 			return a.with(cmd, &c, func(ctx context.Context, s *session) error {
 				resp, err := s.PlanJob(ctx, &pb.PlanJobRequest{Spec: b.specs[0]})
 				if err != nil {
-					return err
+					return b.placed(err, 0)
 				}
 				return a.print(&f, resp, func() { a.showPlan(b.specs[0], resp) })
 			})
@@ -49,6 +49,9 @@ func (a *app) planCommand() *cobra.Command {
 func (a *app) showPlan(spec *pb.JobSpec, p *pb.PlanJobResponse) {
 	t := a.outTint()
 	name := t.paint(bold, firstOf(spec.GetName(), spec.GetGenerateName()))
+	if n := spec.GetArray().GetCount(); n > 0 {
+		name = fmt.Sprintf("each of the %d copies of %s, by itself,", n, name)
+	}
 	if !p.StartsNow {
 		a.printf("%s would %s", name, t.paint(yellow, "wait"))
 		if reason := oneLine(p.GetExplanation().GetReason()); reason != "" {

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	jobsShown = 1000 // lines of ps without --limit
-	pagesMost = 64   // of jobs that are asked for, since the copies of an array are jobs
+	jobsShown = 1000        // lines of ps without --limit
+	leftLeast = time.Minute // a prediction of less says little
+	pagesMost = 64          // of jobs that are asked for, since the copies of an array are jobs
 )
 
 // psFlags are the flags of `ps`.
@@ -64,7 +65,7 @@ func (o *psFlags) list(ctx context.Context, s *session) (*pb.ListJobsResponse, e
 	if most == 0 {
 		most = jobsShown
 	}
-	for page := 1; all.More && page < pagesMost && len(collapsed(all.Jobs)) < most; page++ {
+	for page := 1; all.More && page < pagesMost && len(linesOf(all.Jobs, false)) < most; page++ {
 		next, err := s.ListJobs(ctx, &pb.ListJobsRequest{All: o.all, Stale: o.stale, Limit: o.limit, After: all.Jobs[len(all.Jobs)-1].GetJob().GetId()})
 		if err != nil {
 			return nil, err
@@ -108,8 +109,9 @@ type line struct {
 	copies []*pb.JobView // of an array, as far as they were listed
 }
 
-// collapsed puts the copies of each array that is listed into its line.
-func collapsed(views []*pb.JobView) []line {
+// linesOf puts the copies of each array that is listed into its line; with each they have
+// lines of their own, too.
+func linesOf(views []*pb.JobView, each bool) []line {
 	copies := map[string][]*pb.JobView{}
 	isArray := map[string]bool{}
 	for _, v := range views {
@@ -120,7 +122,7 @@ func collapsed(views []*pb.JobView) []line {
 	}
 	var lines []line
 	for _, v := range views {
-		if parent := v.GetJob().GetParent(); parent == "" || !isArray[parent] {
+		if parent := v.GetJob().GetParent(); each || parent == "" || !isArray[parent] {
 			lines = append(lines, line{view: v, copies: copies[v.GetJob().GetId()]})
 		}
 	}
@@ -129,14 +131,7 @@ func collapsed(views []*pb.JobView) []line {
 
 func (a *app) jobTable(jobs *pb.ListJobsResponse, nodes map[string]string, copies bool) *table {
 	t := &table{header: []string{"ID", "STATE", "QUEUE", "TASKS", "GPUS", "PROGRESS", "AGE", "WHY/NODE"}}
-	lines := collapsed(jobs.Jobs)
-	if copies {
-		lines = nil
-		for _, v := range jobs.Jobs {
-			lines = append(lines, line{view: v})
-		}
-	}
-	for _, l := range lines {
+	for _, l := range linesOf(jobs.Jobs, copies) {
 		v := l.view
 		job := v.GetJob()
 		state := jobState(job)
@@ -226,8 +221,8 @@ func (a *app) outlookText(v *pb.JobView) string {
 	switch {
 	case v.GetJob().GetState() == pb.JobState_JOB_STATE_PENDING && v.ExpectedStartMs > a.now().UnixMilli():
 		return "; expected at " + a.clock(v.ExpectedStartMs)
-	case v.GetJob().GetState() == pb.JobState_JOB_STATE_RUNNING && v.ExpectedEndMs > a.now().UnixMilli():
-		return ", " + age(time.Duration(v.ExpectedEndMs-a.now().UnixMilli())*time.Millisecond) + " left"
+	case v.GetJob().GetState() == pb.JobState_JOB_STATE_RUNNING && v.ExpectedEndMs > a.now().Add(leftLeast).UnixMilli():
+		return ", about " + age(time.Duration(v.ExpectedEndMs-a.now().UnixMilli())*time.Millisecond) + " left"
 	}
 	return ""
 }

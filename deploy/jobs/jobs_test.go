@@ -12,13 +12,19 @@ import (
 
 func TestExamplesAreGoodJobFiles(t *testing.T) {
 	paths, err := filepath.Glob("*.yaml")
-	if err != nil || len(paths) < 3 {
+	if err != nil || len(paths) < 7 {
 		t.Fatalf("found %v (%v), want the examples", paths, err)
 	}
 	for _, path := range paths {
 		src, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if path == "queues.yaml" {
+			if queues, err := jobspec.ParseQueues(path, src); err != nil || len(queues) != 4 {
+				t.Errorf("%s: %d queues, %v", path, len(queues), err)
+			}
+			continue
 		}
 		absolute, err := filepath.Abs(path)
 		if err != nil {

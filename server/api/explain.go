@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"llmos/fsm/state"
@@ -10,7 +11,10 @@ import (
 	"llmos/server/jobspec"
 )
 
-const blockersNamed = 3 // jobs that are waited for, in a sentence
+const (
+	blockersNamed = 3 // jobs that are waited for, in a sentence
+	nodesNamed    = 3 // of a running job, in a sentence
+)
 
 // ExplainJob answers why a job is in the state it is in: for a pending one the
 // controller's dominant reason, for the others what their records say.
@@ -124,9 +128,7 @@ func explainPlaced(st *state.State, job *pb.Job, x *pb.Explanation) {
 	x.Reason = job.Reason
 	switch job.State {
 	case pb.JobState_JOB_STATE_RUNNING:
-		if x.Reason == "" {
-			x.Reason = fmt.Sprintf("it runs: attempt %d, %d of %d tasks started", job.Epoch, running+ended, total)
-		}
+		x.Reason = runningReason(st, job, running+ended, total)
 		if silent > 0 {
 			x.Details = append(x.Details, fmt.Sprintf("%d of its tasks are on nodes that do not answer; they run on", silent))
 		}
@@ -141,6 +143,42 @@ func explainPlaced(st *state.State, job *pb.Job, x *pb.Explanation) {
 			x.Reason = finishedReason(job)
 		}
 	}
+}
+
+// runningReason says how many tasks have started, on which nodes, and of an elastic job how
+// many it might have.
+func runningReason(st *state.State, job *pb.Job, started, total int) string {
+	var names []string
+	for task := range st.JobTasks(job.Id, job.Epoch) {
+		name := task.NodeId
+		if n := st.Node(task.NodeId); n != nil {
+			name = n.Name
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	where := strings.Join(names, ", ")
+	if len(names) > nodesNamed {
+		where = fmt.Sprintf("%d nodes", len(names))
+	}
+	text := fmt.Sprintf("%d of %d tasks have started, on %s", started, total, where)
+	if started == total && total == 1 {
+		text = "its task is on " + where
+	} else if started == total {
+		text = fmt.Sprintf("all %d tasks are on %s", total, where)
+	}
+	most := 0
+	for _, r := range job.GetSpec().GetRoles() {
+		most += int(r.Count)
+	}
+	if total < most {
+		text += fmt.Sprintf("; it is elastic and may have up to %d", most)
+	}
+	if job.Epoch > 1 {
+		text += fmt.Sprintf(" (attempt %d)", job.Epoch)
+	}
+	return text
 }
 
 func finishedReason(job *pb.Job) string {

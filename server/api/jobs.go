@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -145,6 +146,11 @@ func findJob(st *state.State, name string) (*pb.Job, error) {
 		return nil, err
 	}
 	job := st.FindJob(name)
+	if base, copyOf, found := strings.Cut(name, "_"); job == nil && found { // sweep_3: a copy of the newest job so called
+		if parent := st.FindJob(base); parent != nil {
+			job = st.Job(parent.Id + "_" + copyOf)
+		}
+	}
 	if job == nil {
 		return nil, fault.New(pb.ErrorKind_ERROR_KIND_NOT_FOUND, "there is no job %q", name).
 			Hint("llmos ps --all lists the jobs that are remembered")

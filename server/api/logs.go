@@ -35,6 +35,10 @@ func (s *cluster) ReadLogs(req *pb.ReadLogsRequest, stream grpc.ServerStreamingS
 	if err != nil {
 		return err
 	}
+	if isParent(job) {
+		return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "%s starts copies, and what they print is theirs", job.Id).
+			Hint("llmos logs %s_0 shows the first copy's", job.Id)
+	}
 	if err := checkLogs(req, job); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (s *cluster) CreateReservation(ctx context.Context, req *pb.CreateReservati
 	r.User, r.CreatedMs, r.ModifyIndex = userOf(ctx), 0, 0
 	now := s.now(st)
 	if now-r.StartMs > pastTolerance.Milliseconds() {
-		return nil, fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "the reservation would have started %s ago", jobspec.FormatDuration((now-r.StartMs)/1000*1000)).
+		return nil, fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "the start of the reservation, %s, has passed", time.UnixMilli(r.StartMs).UTC().Format(time.RFC3339)).
 			Hint("give a start that is still to come, or now").At("start", 0)
 	}
 	if err := resolveNodes(st, r); err != nil {

@@ -29,7 +29,12 @@ func ParseFile(name, path string, src []byte) (*File, error) {
 }
 
 // Line gives the line of a field, or of the nearest that holds it; 0 when there is none.
-func (f *File) Line(field string) int { return f.d.lineOf(field) }
+func (f *File) Line(field string) int {
+	if f.d.short {
+		field = strings.TrimPrefix(field, "roles[0].")
+	}
+	return f.d.lineOf(field)
+}
 
 // JobName gives the name by which other files of a set call the file's job.
 func (f *File) JobName() string { return f.Spec.GetName() + f.Spec.GetGenerateName() }

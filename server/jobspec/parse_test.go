@@ -170,6 +170,9 @@ func TestExampleJobs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if filepath.Base(name) == "queues.yaml" {
+			continue // not a job; the test of deploy/jobs reads it
+		}
 		if _, err := Parse("/jobs/"+filepath.Base(name), src); err != nil {
 			t.Errorf("%s:\n%v", name, err)
 		}
