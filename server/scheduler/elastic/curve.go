@@ -2,7 +2,8 @@ package elastic
 
 // Curve is a job's predicted speed by size, for nodes of one capacity.
 type Curve struct {
-	Sizes []Size
+	Sizes []Size // ascending
+	Fresh bool   // nothing was measured yet: the speeds mean nothing
 }
 
 // Size is one number of GPUs that a job may have.
@@ -35,7 +36,7 @@ func Sizes(per, nodes int, lim Limits) []int {
 
 // NewCurve computes the speed of every size that a job with this profile may have.
 func NewCurve(p *Profile, noise Noise, lim Limits, per, nodes int) *Curve {
-	c := &Curve{}
+	c := &Curve{Fresh: len(p.Seen) == 0}
 	for _, k := range Sizes(per, nodes, lim) {
 		n := (k + per - 1) / per
 		split, speed, ok := Best(p, noise, lim, n, k)

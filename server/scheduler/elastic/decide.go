@@ -1,141 +1,97 @@
 package elastic
 
 import (
-	"cmp"
-	"math"
 	"slices"
 	"strings"
 )
 
 // Policy are the constants of a decision. One set serves every load.
 type Policy struct {
-	Shortness float64 // exponent of the time left in a job's weight; 0: all progress is worth the same
-	FreshS    float64 // GPU-s that a job of which nothing is known is taken to need
+	Price     float64 // what a GPU-second is worth, in job-seconds, is this x rank / GPUs; see bid
+	FreshS    float64 // GPU-s that a job is taken to need of which nothing is known
 	FirstGPUs int     // most GPUs of a job that never ran
 	Growth    int     // a job may grow to this many times the most GPUs it ever ran on
-	HorizonS  float64 // over which a change must pay for its restart
+	SettleS   float64 // a change must pay for its restart within as long as the last one lasted, but at least this
+	HorizonS  float64 // and at most this
+	StarvedS  float64 // a job that waited this long in a row gets its least size first
+	TurnS     float64 // and keeps it for this long
 }
 
-// Standard is the policy llmos uses.
+// Standard is the policy llmos uses. DESIGN.md has what other values give.
 func Standard() Policy {
-	return Policy{Shortness: 1, FreshS: 120, FirstGPUs: 4, Growth: 2, HorizonS: 600}
+	return Policy{Price: 4, FreshS: 120, FirstGPUs: 4, Growth: 2, SettleS: 120, HorizonS: 1200, StarvedS: 7200, TurnS: 1800}
 }
 
-// Decide gives every job what it is to have, in the order of the jobs. The same jobs and
-// nodes in another order give the same allocations.
+// PerNode gives how many GPUs count as a whole node: the most that any node has.
+func PerNode(nodes []Node) int {
+	per := 0
+	for _, n := range nodes {
+		per = max(per, n.GPUs)
+	}
+	return per
+}
+
+// Decide gives every job what it is to have, in the order of the jobs. Curves must be of
+// nodes with PerNode(nodes) GPUs. The same jobs and nodes in another order give the same
+// allocations; jobs and nodes are known by their IDs, which must differ.
 func Decide(jobs []Job, nodes []Node, policy Policy) []Allocation {
 	order := make([]int, len(jobs))
+	total := 0
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortFunc(order, func(a, b int) int { return strings.Compare(jobs[a].ID, jobs[b].ID) })
-	total, per := 0, 0
 	for _, n := range nodes {
 		total += n.GPUs
-		per = max(per, n.GPUs)
 	}
 	offers := make([]offer, len(jobs))
 	for rank, i := range order {
-		offers[rank] = policy.offer(&jobs[i], total)
+		offers[rank].job = &jobs[i]
 	}
+	policy.bids(offers, total)
+	policy.guard(offers, total)
 	share(offers, total)
-	return pack(jobs, order, offers, nodes, per)
+	return pack(jobs, order, offers, nodes, PerNode(nodes))
 }
 
-// choice is one size of an offer and what it is worth.
-type choice struct {
-	size  Size
-	value float64
+// guard lifts what the longest waiting jobs bid for their least size above every other bid,
+// for a quarter of the GPUs together, one job in any case, so that none waits for ever.
+func (p Policy) guard(offers []offer, total int) {
+	var starved []int
+	for i := range offers {
+		j := offers[i].job
+		waits := j.held() == 0 && j.SinceS >= p.StarvedS
+		turn := j.Rescued && j.held() > 0 && j.SinceS < p.TurnS
+		if (waits || turn) && len(offers[i].choices) > 1 {
+			starved = append(starved, i)
+		}
+	}
+	slices.SortStableFunc(starved, func(a, b int) int {
+		x, y := offers[a].job, offers[b].job
+		if held := min(y.held(), 1) - min(x.held(), 1); held != 0 {
+			return held // turns go on
+		}
+		return byDescending(x.SinceS, y.SinceS)
+	})
+	left := total / guardShare
+	for at, i := range starved {
+		o := &offers[i]
+		least := o.choices[1].size.GPUs
+		if at > 0 && least > left || least > total {
+			continue
+		}
+		left -= least
+		for k := 1; k < len(o.choices); k++ {
+			o.choices[k].value += guardValue
+		}
+		o.guarded = true
+	}
 }
 
-// offer is what one job bids: its sizes in ascending order, none first.
-type offer struct {
-	choices []choice
-	chosen  int
-}
-
-// worth gives a job's value of speed: what one step per second is worth.
-func (p Policy) offer(j *Job, total int) offer {
-	o := offer{choices: []choice{{}}}
-	weight := j.Weight
-	if weight == 0 {
-		weight = 1
-	}
-	limit := p.FirstGPUs
-	if j.Widest > 0 {
-		limit = max(p.FirstGPUs, p.Growth*j.Widest)
-	}
-	held := j.held()
-	limit = max(min(limit, total), j.Limits.GPUsMin)
-	var per float64 // speed of one GPU
-	for _, s := range j.Curve.Sizes {
-		if s.GPUs > limit {
-			break
-		}
-		if j.Widest == 0 {
-			s.Speed = float64(s.GPUs)
-		}
-		if per == 0 {
-			per = s.Speed / float64(s.GPUs)
-		}
-		left := p.FreshS
-		if j.Widest > 0 {
-			left = j.left(p, per)
-		}
-		relative := s.Speed / per
-		value := weight * relative / math.Pow(left, p.Shortness)
-		if held > 0 && s.GPUs != held {
-			h := min(p.HorizonS, left/relative)
-			value *= max(0, h-j.RestartS) / h
-		}
-		o.choices = append(o.choices, choice{s, value})
-	}
-	if held > 0 {
-		// Stopping costs a restart later.
-		if s := j.Curve.at(held); s != nil {
-			relative := s.Speed / per
-			left := j.left(p, per)
-			o.choices[0].value = -weight * relative / math.Pow(left, p.Shortness) * j.RestartS / p.HorizonS
-		}
-	}
-	return o
-}
-
-// left gives the time a job still needs on one GPU, s. A job that does not tell is taken to
-// be half done: the longer it ran, the longer it will.
-func (j *Job) left(p Policy, per float64) float64 {
-	if j.Left >= 0 {
-		return max(j.Left/per, 1)
-	}
-	return max(j.Done/per, p.FreshS)
-}
-
-// share chooses sizes within the total, by the best gain per GPU.
-func share(offers []offer, total int) {
-	left := total
-	for {
-		best, bestTo, bestGain := -1, 0, 0.0
-		for i := range offers {
-			o := &offers[i]
-			from := o.choices[o.chosen]
-			for to := o.chosen + 1; to < len(o.choices); to++ {
-				more := o.choices[to].size.GPUs - from.size.GPUs
-				if more > left {
-					break
-				}
-				if gain := (o.choices[to].value - from.value) / float64(more); gain > bestGain {
-					best, bestTo, bestGain = i, to, gain
-				}
-			}
-		}
-		if best < 0 {
-			return
-		}
-		o := &offers[best]
-		left -= o.choices[bestTo].size.GPUs - o.choices[o.chosen].size.GPUs
-		o.chosen = bestTo
-	}
-}
+const (
+	guardShare = 4   // a quarter of the GPUs
+	guardValue = 1e6 // above any sum of bids; a bid is the share of a job done in a second, weighed
+)
 
 // Remaining estimates the steps a job has still to do from its reports. total is what it
 // declared of steps at the initial batch, 0 if nothing; else epochs done of epochs declared
@@ -145,13 +101,10 @@ func Remaining(done, total, epochBegan float64, epoch, epochs int) float64 {
 	case total > 0:
 		return max(0, total-done)
 	case epochs > 0 && epoch > 0:
-		each := epochBegan / float64(epoch)
-		return max(each*float64(epochs)-done, 0)
+		return max(0, epochBegan/float64(epoch)*float64(epochs)-done)
 	case epochs > 0:
 		// In the first epoch: as much of it is still to come as is done.
 		return done * float64(2*epochs-1)
 	}
 	return -1
 }
-
-func byValue(a, b float64) int { return cmp.Compare(b, a) }

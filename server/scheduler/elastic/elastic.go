@@ -43,12 +43,10 @@ type Job struct {
 	Curve    *Curve  // speed by size, from its reports; never nil
 	Done     float64 // progress, steps at the initial batch
 	Left     float64 // steps still to do; see Remaining; below 0: unknown
-	AgeS     float64 // since it was submitted
-	WaitedS  float64 // of these, seconds without GPUs
-	Attained float64 // GPU-s it has held
 	Widest   int     // most GPUs it ever ran on; 0: never ran
-	Restarts int     // after its first start
 	RestartS float64 // what a restart costs, s
+	SinceS   float64 // since what it has changed last, or it was submitted
+	Rescued  bool    // what it has it got because it had waited too long; see Allocation
 	Held     []Part  // what it has now, in rank order; nil: waits
 }
 
@@ -64,6 +62,7 @@ type Allocation struct {
 	Parts   []Part // in rank order; nil: nothing
 	Split   Split  // the batch to run with; zero where the job has its own
 	Changed bool   // differs from what the job holds: it restarts, or stops
+	Rescued bool   // it waited longer than Policy.StarvedS, or is within its turn after that
 }
 
 func (j *Job) held() int {

@@ -167,7 +167,7 @@ func (p *problem) residuals(n *normal, t *Throughput, o *Observation) {
 		return
 	}
 	step := t.step(grad, sync)
-	share := math.Pow(grad/step, t.Gamma) // d log(Tstep) / d log(Tgrad)
+	share := math.Exp(t.Gamma * math.Log(grad/step)) // d log(Tstep) / d log(Tgrad)
 	base, more := iSyncBase, iSyncMore
 	b, m := t.SyncBase, t.SyncMore
 	if o.Nodes > 1 {

@@ -2,8 +2,11 @@ package elastic
 
 import "math"
 
-// batchesTried is how many total batch sizes, in geometric steps, a search looks at.
-const batchesTried = 50
+// How many total batch sizes, in geometric steps, a search chooses from.
+const (
+	batchesTried = 50
+	batchStride  = 7 // between those looked at first; divides batchesTried-1
+)
 
 // Split is how one step takes its batch: GPUs x Local x (Accumulate+1) samples.
 type Split struct {
@@ -39,28 +42,56 @@ func Best(p *Profile, noise Noise, lim Limits, nodes, gpus int) (Split, float64,
 	if !noise.known() || len(p.Seen) == 0 {
 		most = least
 	}
-	sync := p.Fit.sync(nodes, gpus)
-	ratio := math.Log(float64(most) / float64(least))
-	best, bestRate, ok := Split{}, 0.0, false
-	last := Split{}
-	for i := range batchesTried {
-		total := float64(least) * math.Exp(ratio*float64(i)/(batchesTried-1))
-		s, fits := Divide(int(math.Round(total)), gpus, lim)
-		if !fits || s == last {
-			continue
-		}
-		last = s
-		grad := p.Fit.grad(float64(s.Local))
-		seconds := float64(s.Accumulate)*grad + p.Fit.step(grad, sync)
-		rate := noise.gain(float64(s.Batch(gpus)), float64(lim.BatchMin)) / max(seconds, tiny)
-		if rate > bestRate {
-			best, bestRate, ok = s, rate, true
-		}
-		if most == least {
-			break
+	t := trial{profile: p, noise: noise, lim: lim, gpus: gpus, sync: p.Fit.sync(nodes, gpus)}
+	if least == most {
+		t.try(least)
+		return t.best, t.rate, t.rate > 0
+	}
+	// Goodput rises to one crest and falls, but for the small steps where a pass is added:
+	// look at every seventh size, then around the best of them.
+	ratio := math.Log(float64(most)/float64(least)) / (batchesTried - 1)
+	size := func(i int) int { return int(math.Round(float64(least) * math.Exp(ratio*float64(i)))) }
+	crest := 0
+	for i := 0; i < batchesTried; i += batchStride {
+		if t.try(size(i)) {
+			crest = i
 		}
 	}
-	return best, bestRate, ok
+	for i := max(0, crest-batchStride+1); i < min(batchesTried, crest+batchStride); i++ {
+		if i != crest {
+			t.try(size(i))
+		}
+	}
+	return t.best, t.rate, t.rate > 0
+}
+
+// trial is one search for the best batch on one placement.
+type trial struct {
+	profile *Profile
+	noise   Noise
+	lim     Limits
+	gpus    int
+	sync    float64 // s
+	last    Split
+	best    Split
+	rate    float64
+}
+
+// try looks at one total batch and tells whether it is the best so far.
+func (t *trial) try(total int) bool {
+	s, fits := Divide(total, t.gpus, t.lim)
+	if !fits || s == t.last {
+		return false
+	}
+	t.last = s
+	grad := t.profile.Fit.grad(float64(s.Local))
+	seconds := float64(float64(s.Accumulate)*grad) + t.profile.Fit.step(grad, t.sync)
+	rate := t.noise.gain(float64(s.Batch(t.gpus)), float64(t.lim.BatchMin)) / max(seconds, tiny)
+	if !(rate > t.rate) {
+		return false
+	}
+	t.best, t.rate = s, rate
+	return true
 }
 
 // Divide splits a total batch over GPUs, accumulating where it exceeds what they hold at a

@@ -49,6 +49,9 @@ func pack(jobs []Job, order []int, offers []offer, nodes []Node, per int) []Allo
 	for i := range jobs {
 		out[i] = p.allocation(i)
 	}
+	for rank, i := range order {
+		out[i].Rescued = offers[rank].guarded && out[i].Parts != nil
+	}
 	return out
 }
 
@@ -132,7 +135,7 @@ func (p *packing) place(i int) {
 func (p *packing) placeWide(i int) {
 	var parts []span
 	for p.want[i] > 0 && len(parts)*p.per < p.want[i] {
-		n := p.whole(parts)
+		n := p.whole()
 		if n < 0 {
 			n = p.clear(p.per, p.per)
 			if n < 0 {
@@ -157,7 +160,7 @@ func (p *packing) placeWide(i int) {
 	p.take(i, parts)
 }
 
-func (p *packing) whole(_ []span) int {
+func (p *packing) whole() int {
 	for n, free := range p.free {
 		if free >= p.per {
 			return n

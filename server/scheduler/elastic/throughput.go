@@ -54,8 +54,11 @@ func (t *Throughput) step(grad, sync float64) float64 {
 	if sync <= tiny {
 		return grad
 	}
+	if t.Gamma <= 1 {
+		return grad + sync
+	}
 	lo, hi := min(grad, sync), max(grad, sync)
-	return hi * math.Pow(1+math.Pow(lo/hi, t.Gamma), 1/t.Gamma)
+	return hi * math.Exp(math.Log(1+math.Exp(t.Gamma*math.Log(lo/hi)))/t.Gamma)
 }
 
 // Profile is what is known of a job's speed: a plain value that its keeper may store.

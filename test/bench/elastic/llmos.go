@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 
 	"llmos/server/scheduler/elastic"
 )
@@ -10,12 +11,14 @@ import (
 type knows int
 
 const (
-	knowsNothing knows = iota // Pollux' view: own profile, gradient noise, attained service
-	knowsEpochs               // and epochs done of epochs declared
-	knowsSteps                // and steps declared from the start
+	knowsNothing knows = iota // what Pollux saw: the job's own step times and gradient noise; its progress so far
+	knowsEpochs               // and how many epochs of how many declared ones are done
+	knowsSteps                // and, from its first step on, how many steps at the initial batch it has in all
 )
 
-// llmos runs server/scheduler/elastic on what jobs report.
+// llmos runs server/scheduler/elastic on what jobs report. It reads the truth only where a
+// job would measure it: the step times of configurations it ran (noise-free, as Pollux had
+// them), the gradient at the batch it runs, its progress.
 type llmos struct {
 	knows  knows
 	policy elastic.Policy
@@ -25,17 +28,16 @@ type llmos struct {
 
 // view is what the scheduler keeps of one job.
 type view struct {
+	id      string
 	limits  elastic.Limits
 	profile elastic.Profile
-	used    int // of job.seen
-	curve   *elastic.Curve
-	epoch   int // of the curve's noise
-	fits    int // of the curve's profile
-	waited  int
-	last    int
-	widest  int
-	began   float64 // progress at which the epoch began
-	split   elastic.Split
+	used    int            // of job.seen
+	curve   *elastic.Curve // nil: to be computed anew
+	epoch   int            // of the curve's noise
+	widest  int            // most GPUs it ran on
+	began   float64        // progress at which the current epoch began
+	changed int            // s; when what it holds last changed
+	rescued bool
 }
 
 func newLlmos(k knows, policy elastic.Policy) *llmos {
@@ -46,39 +48,40 @@ func newLlmos(k knows, policy elastic.Policy) *llmos {
 	return l
 }
 
-func (l *llmos) view(j *job, now int) *view {
+func (l *llmos) view(j *job) *view {
 	v := l.state[j]
 	if v == nil {
-		v = &view{last: j.submit, epoch: -1, limits: elastic.Limits{GPUsMin: 1, BatchMin: j.app.minBatch, BatchMax: j.app.maxBatch,
-			LocalMin: j.app.minLocal, LocalMax: j.app.maxLocal}}
-		if j.app.name == "ncf" { // as Pollux has it: one GPU and its tuned batch
+		v = &view{id: fmt.Sprintf("%06d", j.row), changed: j.submit, limits: elastic.Limits{GPUsMin: 1,
+			BatchMin: j.app.minBatch, BatchMax: j.app.maxBatch, LocalMin: j.app.minLocal, LocalMax: j.app.maxLocal}}
+		if !j.elastic() {
 			v.limits.GPUsMax = 1
 		}
 		l.state[j] = v
-		j.adapts = func(j *job) { l.adapt(j) }
+		j.adapts = l.adapt
 	}
-	if j.nodes == nil {
-		v.waited += now - v.last
-	}
-	v.last = now
-	v.widest = max(v.widest, len(j.nodes))
 	v.learn(j)
+	if v.curve == nil || v.epoch != j.epoch {
+		v.curve = elastic.NewCurve(&v.profile, noise(j), v.limits, nodeGPUs, clusterNodes)
+		v.epoch = j.epoch
+	}
 	return v
 }
 
-// learn takes over what the job measured since.
+// elastic is false for ncf, which runs on one GPU with its tuned batch, as under Pollux.
+func (j *job) elastic() bool { return j.app.name != "ncf" }
+
+// learn takes over what the job has measured since.
 func (v *view) learn(j *job) {
 	for ; v.used < len(j.seen); v.used++ {
 		s := j.seen[v.used]
 		v.profile = v.profile.Observe(elastic.Observation{Nodes: s.nodes, GPUs: s.gpus, Local: s.split.local, StepS: s.step, SyncS: s.sync})
-		v.fits++
 		v.curve = nil
 	}
 }
 
 // noise is what the job measures of its gradients at the batch it runs or last ran with.
-func (v *view) noise(j *job) elastic.Noise {
-	if j.ranBatch == 0 || j.completed != 0 {
+func noise(j *job) elastic.Noise {
+	if j.ranBatch == 0 {
 		return elastic.Noise{}
 	}
 	sqr, variance := j.app.gradient(float64(j.ranBatch), j.epoch)
@@ -89,67 +92,64 @@ func (v *view) noise(j *job) elastic.Noise {
 func (l *llmos) adapt(j *job) {
 	v := l.state[j]
 	v.learn(j)
-	v.began = j.app.prog[j.epoch]
-	if j.app.name == "ncf" {
+	v.began = j.app.prog[j.epoch] // the job's own progress when it began this epoch
+	l.choose(j)
+}
+
+func (l *llmos) start(j *job) { l.choose(j) }
+
+func (l *llmos) choose(j *job) {
+	if !j.elastic() {
+		j.split = j.app.divide(j.batch, len(j.nodes))
 		return
 	}
-	s, _, ok := elastic.Best(&v.profile, v.noise(j), v.limits, len(j.place), len(j.nodes))
-	if ok {
+	v := l.state[j]
+	if s, _, ok := elastic.Best(&v.profile, noise(j), v.limits, len(j.place), len(j.nodes)); ok {
 		j.split = split{local: s.Local, accumulate: s.Accumulate}
 	}
 }
 
-func (l *llmos) start(j *job) {
-	v := l.state[j]
-	if j.app.name == "ncf" {
-		j.split = j.app.divide(j.batch, len(j.nodes))
-		return
+// left is how much the job lets the scheduler know of its length.
+func (l *llmos) left(j *job, v *view) float64 {
+	switch {
+	case l.knows == knowsEpochs && j.ranBatch > 0:
+		return elastic.Remaining(j.progress, 0, v.began, j.epoch, j.app.epochs)
+	case l.knows == knowsSteps && j.ranBatch > 0:
+		return elastic.Remaining(j.progress, j.app.prog[j.app.epochs], 0, 0, 0)
 	}
-	s, _, ok := elastic.Best(&v.profile, v.noise(j), v.limits, len(j.place), len(j.nodes))
-	if !ok {
-		panic(fmt.Sprintf("job %s: no batch for %v", j.name, j.place))
-	}
-	j.split = split{local: s.Local, accumulate: s.Accumulate}
+	return -1
 }
 
 func (l *llmos) decide(now int, active []*job) [][]int {
 	jobs := make([]elastic.Job, len(active))
 	for i, j := range active {
-		v := l.view(j, now)
-		if v.curve == nil || v.epoch != j.epoch {
-			v.curve = elastic.NewCurve(&v.profile, v.noise(j), v.limits, nodeGPUs, clusterNodes)
-			v.epoch = j.epoch
-		}
-		jobs[i] = elastic.Job{ID: fmt.Sprintf("%06d", j.row), Limits: v.limits, Curve: v.curve, Done: j.progress, Left: -1,
-			AgeS: float64(now - j.submit), WaitedS: float64(v.waited), Attained: float64(j.attained), Widest: v.widest,
-			Restarts: max(0, j.restarts), RestartS: rescaleS}
-		if len(j.seen) > 0 {
-			switch l.knows {
-			case knowsEpochs:
-				jobs[i].Left = elastic.Remaining(j.progress, 0, v.began, j.epoch, j.app.epochs)
-			case knowsSteps:
-				jobs[i].Left = elastic.Remaining(j.progress, j.app.prog[j.app.epochs], 0, 0, 0)
+		v := l.view(j)
+		jobs[i] = elastic.Job{ID: v.id, Limits: v.limits, Curve: v.curve, Done: j.progress, Left: l.left(j, v),
+			Widest: v.widest, RestartS: rescaleS, SinceS: float64(now - v.changed), Rescued: v.rescued}
+		for at, n := range j.nodes {
+			if at == 0 || j.nodes[at-1] != n {
+				jobs[i].Held = append(jobs[i].Held, elastic.Part{Node: l.nodes[n].ID})
 			}
-		}
-		for _, n := range j.nodes {
-			id := l.nodes[n].ID
-			held := jobs[i].Held
-			if k := len(held); k > 0 && held[k-1].Node == id {
-				held[k-1].GPUs++
-			} else {
-				jobs[i].Held = append(held, elastic.Part{Node: id, GPUs: 1})
-			}
+			jobs[i].Held[len(jobs[i].Held)-1].GPUs++
 		}
 	}
 	decision := make([][]int, len(active))
 	for i, a := range elastic.Decide(jobs, l.nodes, l.policy) {
+		v := l.state[active[i]]
 		for _, p := range a.Parts {
-			var n int
-			fmt.Sscanf(p.Node, "%d", &n)
+			n, err := strconv.Atoi(p.Node)
+			if err != nil {
+				panic("elastic: a node that was not given: " + p.Node)
+			}
 			for range p.GPUs {
 				decision[i] = append(decision[i], n)
 			}
 		}
+		if a.Changed {
+			v.changed = now
+		}
+		v.widest = max(v.widest, len(decision[i]))
+		v.rescued = a.Rescued
 	}
 	return decision
 }
