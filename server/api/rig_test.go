@@ -68,7 +68,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r := &rig{t: t, ca: authority, log: slog.New(slog.NewTextHandler(io.Discard, nil)), f: fsm.New(), servers: make(map[string]*backend)}
 	r.must(&pb.Command{Op: &pb.Command_InitCluster{InitCluster: &pb.InitCluster{Meta: &pb.ClusterMeta{
-		ClusterId: testCluster, Name: "test", StateVersion: 1,
+		ClusterId: testCluster, Name: "test", StateVersion: fsm.StateVersion,
 	}}}})
 	return r
 }
