@@ -78,7 +78,8 @@ type attack struct {
 	groups   []group
 }
 
-// kindFor says for which reason the attempt may be stopped for the job; 0: it may not.
+// kindFor says for which reason the attempt may be stopped for the job; EvictResize: it may
+// only shrink; 0: neither.
 func (a *attack) kindFor(run *Running, leaf int) EvictionKind {
 	switch {
 	case run.Ending || run.NoPreempt || a.stopped[run.JobID]:
@@ -95,6 +96,8 @@ func (a *attack) kindFor(run *Running, leaf int) EvictionKind {
 	case a.policy.Order == OrderIndex && run.Priority == a.job.Priority && run.Index > fairFactor*a.job.Index &&
 		(leaf == a.leaf || a.reclaims || !a.turns.tree.Protects(leaf, a.leaf)):
 		return EvictFair
+	case run.Priority == a.job.Priority && len(run.Elastic) > 0:
+		return EvictResize // what it has beyond its minimum is lent to it
 	}
 	return 0
 }
@@ -121,6 +124,12 @@ func (a *attack) candidates() bool {
 		}
 		v := victim{run: at, kind: kind, leaf: leaf, lost: a.lostWork(run), frees: a.now.room.partsOfSlots(run.Slots)}
 		if v.useful = a.usefulOf(v.frees, lead); v.useful == 0 {
+			continue
+		}
+		if kind == EvictResize {
+			if small, ok := a.shrunk(run, &v, 0); ok {
+				a.victims = append(a.victims, small)
+			}
 			continue
 		}
 		if kind == EvictFair {
