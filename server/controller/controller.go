@@ -23,6 +23,7 @@ import (
 	"llmos/fsm/state"
 	"llmos/server/scheduler"
 	"llmos/server/scheduler/predict"
+	"llmos/server/scheduler/rank"
 )
 
 // Config says how the control loop behaves. A zero field means its default.
@@ -94,6 +95,7 @@ type Controller struct {
 	past     past
 	sizing   sizing
 	history  *predict.History  // of run times
+	ranks    rank.Ranker       // likewise, for the order by index
 	learner  scheduler.Learner // of the mix of tasks
 }
 
@@ -101,7 +103,8 @@ type Controller struct {
 // a new leader grants everyone SilentAfter to find it.
 func New(cfg Config, st *state.State, now time.Duration) *Controller {
 	c := &Controller{cfg: cfg.withDefaults(), st: st, stAt: now, now: now, fresh: true,
-		world: newProjection(), sessions: map[string]*session{}, history: recall(st)}
+		world: newProjection(), sessions: map[string]*session{}, history: &predict.History{}}
+	c.recall(st)
 	c.planning.refused = map[string]*refusal{}
 	c.liveness = liveness{started: now, scanAt: now, heard: map[string]time.Duration{}}
 	c.house = housekeeping{verifiedAt: now, verified: st.Index(), quiet: st.Index(), collectAt: now + c.cfg.CollectEvery}
@@ -205,7 +208,7 @@ func (c *Controller) absorb(found changes) {
 		}
 	}
 	for _, id := range found.gone {
-		teach(c.history, c.st.Job(id))
+		c.teach(c.st.Job(id))
 		c.learner.Leave(worldOf(c.st.Job(id).GetSpec()))
 	}
 	if len(found.nodes) > 0 || found.jobs {

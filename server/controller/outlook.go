@@ -31,9 +31,9 @@ const (
 // runsToBelieve is how many runs of the same job outweigh the user's own estimate.
 const runsToBelieve = 3
 
-// recall teaches the history what the state still knows of finished jobs, in the order in
-// which they ended: what a new leader has instead of its predecessor's memory.
-func recall(st *state.State) *predict.History {
+// recall teaches the history and the ranks what the state still knows of finished jobs, in
+// the order in which they ended: what a new leader has instead of its predecessor's memory.
+func (c *Controller) recall(st *state.State) {
 	var finished []*pb.Job
 	for j := range st.Jobs() {
 		if j.State == pb.JobState_JOB_STATE_SUCCEEDED {
@@ -41,19 +41,19 @@ func recall(st *state.State) *predict.History {
 		}
 	}
 	slices.SortStableFunc(finished, func(a, b *pb.Job) int { return cmp.Compare(a.FinishedMs, b.FinishedMs) })
-	h := &predict.History{}
 	for _, j := range finished {
-		teach(h, j)
+		c.teach(j)
 	}
-	return h
 }
 
 // teach observes a job that has ended by itself. Groups of copies never ran.
-func teach(h *predict.History, j *pb.Job) {
+func (c *Controller) teach(j *pb.Job) {
 	if j == nil || j.State != pb.JobState_JOB_STATE_SUCCEEDED || j.RunMs <= 0 {
 		return
 	}
-	h.Observe(keyOf(j.GetSpec(), j.User), j.RunMs)
+	c.history.Observe(keyOf(j.GetSpec(), j.User), j.RunMs)
+	v := SpecValue(j.GetSpec())
+	c.ranks.Observe(kindOf(v.Queue, j.User, widthOf(&v)), j.RunMs)
 }
 
 func keyOf(spec *pb.JobSpec, user string) predict.Key {

@@ -129,6 +129,7 @@ func (c *Controller) snapshot(pending []scheduler.Job) scheduler.Snapshot {
 	}
 	s.Past = c.pastUsage(s.Nodes)
 	s.Packing = c.learner.Prices(s.Nodes)
+	c.rankJobs(&s)
 	return s
 }
 
