@@ -120,6 +120,7 @@ func (c *Controller) decideSizes(nodes []scheduler.Node, entries []elasticEntry)
 		if !a.Changed || gpus == 0 {
 			continue
 		}
+		entries[i].e.rescued = a.Rescued
 		spec, role := entries[i].e.job.GetSpec(), entries[i].role
 		wish := scheduler.Size{JobID: a.JobID}
 		for _, r := range spec.Roles {
@@ -158,9 +159,8 @@ func (c *Controller) elasticJob(en elasticEntry, nowMS int64) elastic.Job {
 	job, spec := en.e.job, en.e.job.GetSpec()
 	role := spec.Roles[en.role]
 	each := int(role.GetResources().GetGpus())
-	j := elastic.Job{ID: job.Id, Weight: 1, Left: -1, AgeS: float64(nowMS-job.SubmittedMs) / 1000,
-		Limits:   elastic.Limits{GPUsMin: each * int(role.CountMin), GPUsMax: each * int(role.Count)},
-		Attained: float64(job.GpuMilliMs) / 1e6, Restarts: int(job.Resizes + job.Preemptions),
+	j := elastic.Job{ID: job.Id, Weight: 1, Left: -1, Rescued: en.e.rescued, SinceS: float64(nowMS-job.ReadyMs) / 1000,
+		Limits:   elastic.FixedLimits(each*int(role.CountMin), each*int(role.Count)),
 		RestartS: float64(cmp.Or(spec.RestartMs, c.policy().RestartMS, scheduler.RestartMSDefault)) / 1000}
 	for _, o := range en.e.profile.Seen {
 		j.Widest = max(j.Widest, o.GPUs)
@@ -181,7 +181,7 @@ func (c *Controller) elasticJob(en elasticEntry, nowMS int64) elastic.Job {
 			}
 		}
 	}
-	j.Attained += float64(max(0, nowMS-r.StartedMS)) / 1000 * float64(r.Demand().Share) / wholeShare
+	j.SinceS = float64(nowMS-r.StartedMS) / 1000
 	return j
 }
 
@@ -205,7 +205,7 @@ func (c *Controller) measure(e *jobEntry) {
 		}
 		if gpus > 0 {
 			step := float64(h.stepMS-h.measuredMS) / 1000 / float64(h.step-h.measured)
-			e.profile = e.profile.Observe(elastic.Observation{Nodes: len(nodes), GPUs: gpus, Local: 1, StepS: step, SyncS: -1, Count: 1})
+			e.profile = e.profile.Observe(elastic.FixedObservation(len(nodes), gpus, step))
 		}
 	}
 	h.measured, h.measuredMS = h.step, h.stepMS
