@@ -3,7 +3,6 @@ package scheduler
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	"llmos/server/scheduler/fair"
 )
@@ -12,16 +11,24 @@ import (
 // shares.
 func Capacity(nodes []Node) fair.Demand {
 	var d fair.Demand
-	models := map[string]int64{}
+	last, share := "", int64(0) // neighbours are mostly alike
 	for i := range nodes {
 		d.CPU += nodes[i].CPU
 		d.Memory += nodes[i].Memory
 		d.Share += int64(len(nodes[i].Devices)) * deviceWhole
 		for j := range nodes[i].Devices {
-			models[nodes[i].Devices[j].Model] += deviceWhole
+			if model := nodes[i].Devices[j].Model; model != last {
+				if share > 0 {
+					d.Models = addShare(d.Models, last, share)
+				}
+				last, share = model, 0
+			}
+			share += deviceWhole
 		}
 	}
-	d.Models = modelShares(models)
+	if share > 0 {
+		d.Models = addShare(d.Models, last, share)
+	}
 	return d
 }
 
@@ -29,7 +36,6 @@ func Capacity(nodes []Node) fair.Demand {
 // role that accepts several models counts for no model before it is placed.
 func (j *Job) Demand(counts []int32) fair.Demand {
 	var d fair.Demand
-	models := map[string]int64{}
 	for i := range j.Roles {
 		role := &j.Roles[i]
 		count := int64(role.Count)
@@ -41,10 +47,9 @@ func (j *Job) Demand(counts []int32) fair.Demand {
 		d.Memory += count * role.Task.Memory
 		d.Share += share
 		if role.Task.Model != "" && share > 0 {
-			models[role.Task.Model] += share
+			d.Models = addShare(d.Models, role.Task.Model, share)
 		}
 	}
-	d.Models = modelShares(models)
 	return d
 }
 
@@ -53,29 +58,28 @@ func (r *Running) Demand() fair.Demand { return slotsDemand(r.Slots) }
 
 func slotsDemand(slots []Slot) fair.Demand {
 	var d fair.Demand
-	models := map[string]int64{}
 	for i := range slots {
 		d.CPU += slots[i].CPU
 		d.Memory += slots[i].Memory
-		for _, g := range slots[i].Devices {
+		for j := range slots[i].Devices {
+			g := &slots[i].Devices[j]
 			d.Share += int64(g.Share)
 			if g.Model != "" {
-				models[g.Model] += int64(g.Share)
+				d.Models = addShare(d.Models, g.Model, int64(g.Share))
 			}
 		}
 	}
-	d.Models = modelShares(models)
 	return d
 }
 
-func modelShares(models map[string]int64) []fair.ModelShare {
-	if len(models) == 0 {
-		return nil
+// addShare adds to a model's share; the list is in order of model, and mostly has one.
+func addShare(shares []fair.ModelShare, model string, share int64) []fair.ModelShare {
+	at := 0
+	for ; at < len(shares) && shares[at].Model <= model; at++ {
+		if shares[at].Model == model {
+			shares[at].Share += share
+			return shares
+		}
 	}
-	shares := make([]fair.ModelShare, 0, len(models))
-	for model, share := range models { // unordered: sorted below
-		shares = append(shares, fair.ModelShare{Model: model, Share: share})
-	}
-	slices.SortFunc(shares, func(a, b fair.ModelShare) int { return strings.Compare(a.Model, b.Model) })
-	return shares
+	return slices.Insert(shares, at, fair.ModelShare{Model: model, Share: share})
 }

@@ -36,6 +36,8 @@ type leader struct {
 	before  map[int]bool
 	at      map[string]int
 	running []job
+	queues  []scheduler.Queue
+	leaves  []string
 	pending []scheduler.Job
 	submits int
 	target  int64 // GPU thousandths that should be held after a pass
@@ -46,9 +48,12 @@ type leader struct {
 }
 
 type job struct {
+	value scheduler.Job
 	role  scheduler.Role
 	tasks []scheduler.TaskPlacement
 	held  int64
+
+	attempt scheduler.Running
 }
 
 func newLeader(nodes, full int, w workload, depth int, seed int64) *leader {
@@ -60,13 +65,21 @@ func newLeader(nodes, full int, w workload, depth int, seed int64) *leader {
 	}
 	l.buffers = [2][]scheduler.Node{slices.Clone(l.nodes), slices.Clone(l.nodes)}
 	l.target = int64(nodes) * nodeGPUs * 1000 * int64(full) / 100
+	if w.queues > 0 {
+		l.queueTree(w.queues)
+	}
 	l.fill()
 	for len(l.pending) < depth {
 		l.submit()
 	}
+	if w.blocked {
+		l.pass() // to the last device
+	}
 	l.policy = scheduler.Policy{GangsMax: w.perPass, TasksMax: 1 << 20}
 	l.cache = scheduler.Cache{} // the first timed pass is cold
-	l.makeRoom()
+	if !w.blocked {
+		l.makeRoom()
+	}
 	return l
 }
 
@@ -114,13 +127,64 @@ func (l *leader) submit() *scheduler.Job {
 		role.Task.CPU = int64(max(1, role.Task.GPUs)) * 1000 * (1 + l.random.Int63n(14))
 	}
 	l.submits++
-	l.pending = append(l.pending, scheduler.Job{ID: fmt.Sprintf("job-%d", l.submits), Priority: 50, Submit: uint64(l.submits), Attempt: 1,
-		Roles: []scheduler.Role{role}, Rendezvous: role.Count > 1})
+	j := scheduler.Job{ID: fmt.Sprintf("job-%d", l.submits), Priority: 50, Submit: uint64(l.submits), Attempt: 1, WaitedMS: 60_000,
+		Roles: []scheduler.Role{role}, Rendezvous: role.Count > 1}
+	if len(l.queues) > 0 {
+		j.Queue = l.leaves[l.random.Intn(len(l.leaves))]
+		j.User = fmt.Sprintf("%s-user%d", j.Queue, l.random.Intn(5))
+		j.Q50 = 60_000 * (1 + l.random.Int63n(300))
+		j.Q90 = 2 * j.Q50
+	}
+	l.pending = append(l.pending, j)
 	return &l.pending[len(l.pending)-1]
+}
+
+// nowMS is the time at which the measurement plays.
+const nowMS = 1_800_000_000_000
+
+// queueTree makes orgs of six teams each, with a guarantee for each team and borrowing.
+func (l *leader) queueTree(leaves int) {
+	share := int64(len(l.nodes)) * nodeGPUs * 1000 / int64(leaves)
+	for i := range leaves {
+		org := fmt.Sprintf("org%d", i/6)
+		if i%6 == 0 {
+			l.queues = append(l.queues, scheduler.Queue{Name: org, Weight: 1,
+				Limits: []scheduler.Limit{{Resource: "gpu", Nominal: 6 * share, Borrow: -1, Lend: -1}}})
+		}
+		leaf := fmt.Sprintf("%s/team%d", org, i%6)
+		l.leaves = append(l.leaves, leaf)
+		l.queues = append(l.queues, scheduler.Queue{Name: leaf, Parent: org, Weight: 1,
+			Limits: []scheduler.Limit{{Resource: "gpu", Nominal: share, Borrow: -1, Lend: -1}}})
+	}
+}
+
+// attempts gives what runs, where the case has queues.
+func (l *leader) attempts() []scheduler.Running {
+	if len(l.queues) == 0 {
+		return nil
+	}
+	all := make([]scheduler.Running, len(l.running))
+	for i := range l.running {
+		all[i] = l.running[i].attempt
+	}
+	return all
+}
+
+func (j *job) makeAttempt() {
+	v := &j.value
+	j.attempt = scheduler.Running{JobID: v.ID, Name: "job", Queue: v.Queue, User: v.User, Priority: v.Priority, Epoch: 1, Submit: v.Submit,
+		StartedMS: nowMS - v.Q50/2, EndQ50: nowMS + v.Q50/2, EndQ90: nowMS + v.Q90}
+	for i := range j.tasks {
+		j.attempt.Slots = append(j.attempt.Slots, scheduler.Slot{NodeID: j.tasks[i].NodeID, CPU: j.role.Task.CPU, Memory: j.role.Task.Memory,
+			Ports: int32(len(j.tasks[i].Ports)), Devices: j.tasks[i].Devices})
+	}
 }
 
 // turn is what happens between two passes.
 func (l *leader) turn() {
+	if l.work.blocked {
+		return // all stays as it is, and the leader looks again
+	}
 	for range len(l.last) {
 		l.submit()
 	}
@@ -148,9 +212,9 @@ func (l *leader) end(i int) {
 
 // pass schedules and applies the plan; spent and cpu are of the scheduling alone.
 func (l *leader) pass() (jobs, tasks int) {
-	nodes := l.snapshot()
+	nodes, running := l.snapshot(), l.attempts()
 	start, cpu := time.Now(), cpuTime()
-	plan := l.cache.Schedule(scheduler.Snapshot{NowMS: int64(l.turns), Nodes: nodes, Pending: l.pending}, l.policy)
+	plan := l.cache.Schedule(scheduler.Snapshot{NowMS: nowMS + int64(l.turns), Nodes: nodes, Pending: l.pending, Running: running, Queues: l.queues}, l.policy)
 	l.spent, l.cpu = time.Since(start), cpuTime()-cpu
 	l.last = l.last[:0]
 	placed := make(map[string]*scheduler.Placement, len(plan.Placements))
@@ -164,12 +228,13 @@ func (l *leader) pass() (jobs, tasks int) {
 			waiting = append(waiting, l.pending[i])
 			continue
 		}
-		j := job{role: l.pending[i].Roles[0], tasks: p.Tasks}
+		j := job{value: l.pending[i], role: l.pending[i].Roles[0], tasks: p.Tasks}
 		for _, t := range p.Tasks {
 			for _, g := range t.Devices {
 				j.held += int64(g.Share)
 			}
 		}
+		j.makeAttempt()
 		l.move(&j, 1)
 		l.running = append(l.running, j)
 		l.last = append(l.last, j.held)

@@ -75,6 +75,8 @@ type workload struct {
 	roles   []scheduler.Role // one of them each, in turn
 	perPass int              // jobs that a pass may place
 	counts  string           // the figure it goes to: singles, gangs or none
+	queues  int              // leaves of the queue tree; 0: no tree
+	blocked bool             // the cluster is full and nothing that waits fits
 }
 
 func workloads(nodes int) []workload {
@@ -86,6 +88,8 @@ func workloads(nodes int) []workload {
 		{name: "single jobs of 1, 2, 4 and 8 GPUs", roles: singles(), perPass: scheduler.GangsMaxDefault, counts: "singles"},
 		{name: "gangs of 8 tasks x 8 GPUs", roles: gangsOf(8, 8), perPass: gangs, counts: "gangs"},
 		{name: "gangs of 64 tasks x 1 GPU", roles: gangsOf(64, 1), perPass: gangs},
+		{name: "single jobs in 30 queues of 5", roles: singles(), perPass: scheduler.GangsMaxDefault, queues: 30},
+		{name: "nothing fits, 30 queues of 5", roles: singles(), perPass: scheduler.GangsMaxDefault, queues: 30, blocked: true},
 		{name: "mixed, 112 shapes", roles: mixed(), perPass: scheduler.GangsMaxDefault},
 	}
 }
@@ -100,7 +104,7 @@ func run(o options) {
 	for _, nodes := range o.nodes {
 		for _, w := range workloads(nodes) {
 			for _, full := range []int{50, 95} {
-				if !strings.Contains(w.name, o.only) {
+				if !strings.Contains(w.name, o.only) || (w.blocked && full < 95) {
 					continue
 				}
 				res := measure(o, nodes, full, w)
