@@ -187,6 +187,18 @@ func queueValue(q *pb.Queue) scheduler.Queue {
 	return v
 }
 
+// countsOfAttempt gives the tasks of each role with which an attempt runs.
+func countsOfAttempt(spec *pb.JobSpec, a *pb.Attempt) []int32 {
+	if len(a.GetCounts()) == len(spec.GetRoles()) {
+		return a.Counts
+	}
+	counts := make([]int32, 0, len(spec.GetRoles()))
+	for _, r := range spec.GetRoles() {
+		counts = append(counts, r.Count)
+	}
+	return counts
+}
+
 // runningValue is a live attempt with what its tasks hold, but for what depends on time.
 func runningValue(st *state.State, j *pb.Job, a *pb.Attempt) scheduler.Running {
 	spec := j.GetSpec()
@@ -203,14 +215,14 @@ func runningValue(st *state.State, j *pb.Job, a *pb.Attempt) scheduler.Running {
 		v.Slots = append(v.Slots, scheduler.Slot{NodeID: alloc.NodeId, CPU: alloc.CpuMilli, Memory: alloc.MemoryBytes,
 			Ports: int32(len(alloc.Ports)), Devices: modelled(grantValues(alloc.Devices), st.Account(alloc.NodeId))})
 	}
-	v.Counts = a.Counts
+	v.Counts = countsOfAttempt(spec, a)
 	if elasticSpec(spec) {
 		job := jobValue(st, j)
 		v.Job = &job
 	}
 	for i, r := range spec.GetRoles() {
-		if r.CountMin > 0 && i < len(a.Counts) {
-			v.Elastic = append(v.Elastic, scheduler.Elastic{Role: i, Min: r.CountMin, Max: r.Count, Count: a.Counts[i]})
+		if r.CountMin > 0 {
+			v.Elastic = append(v.Elastic, scheduler.Elastic{Role: i, Min: r.CountMin, Max: r.Count, Count: v.Counts[i]})
 		}
 	}
 	return v

@@ -250,7 +250,7 @@ func (a *attack) promising() []int32 {
 	var nodes []int32
 	for i := range a.victims {
 		v := &a.victims[i]
-		if v.keeps != nil {
+		if v.keeps != nil && v.kind != EvictResize { // it is there whole, too
 			continue
 		}
 		last := int32(-1)
