@@ -9,7 +9,8 @@ import (
 // free on nodes whose Version is the same, the classes of nodes and how shapes rank them.
 // The zero value is empty and ready. One pass at a time; plans stay valid.
 type Cache struct {
-	room *room
+	room  *room
+	usage usage
 }
 
 // Schedule gives the plan that the function Schedule gives.
@@ -21,7 +22,7 @@ func (c *Cache) Schedule(s Snapshot, policy Policy) *Plan {
 		r.priceBy(s.Packing)
 		clear(r.indexes)
 	}
-	return newRound(&s, newPass(s, policy, jobs, r)).run()
+	return newRound(&s, newPass(s, policy, jobs, r, &c.usage)).run()
 }
 
 // load gives the room of the nodes.

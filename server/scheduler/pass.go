@@ -10,11 +10,12 @@ type pass struct {
 	now    *placer           // on what is free
 	empty  *placer           // on the capacity, for holds; made when first needed
 	ports  map[int32][]int32 // by node: given in this pass
+	usage  *usage            // what live attempts hold
 }
 
 // newPass prepares a pass over the snapshot in a room that holds what is free in it.
-func newPass(s Snapshot, policy Policy, jobs []Job, r *room) *pass {
-	p := &pass{policy: policy, jobs: jobs, ratio: r.ratio, ports: map[int32][]int32{}, now: newPlacer(r)}
+func newPass(s Snapshot, policy Policy, jobs []Job, r *room, u *usage) *pass {
+	p := &pass{usage: u, policy: policy, jobs: jobs, ratio: r.ratio, ports: map[int32][]int32{}, now: newPlacer(r)}
 	p.now.running = s.Running
 	return p
 }

@@ -8,11 +8,9 @@ func (r *round) queueTree() *fair.Tree {
 	if len(r.s.Queues) == 0 {
 		return nil
 	}
-	tree := fair.New(r.s.Queues, r.s.Past, Capacity(r.s.Nodes))
-	for i := range r.s.Running {
-		run := &r.s.Running[i]
-		tree.Start(tree.Leaf(run.Queue), run.User, run.Demand())
-	}
+	tree := fair.New(r.s.Queues, r.s.Past, r.now.room.capacity())
+	r.usage.update(r.s.Running)
+	r.usage.book(tree)
 	return tree
 }
 

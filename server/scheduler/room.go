@@ -3,6 +3,8 @@ package scheduler
 import (
 	"cmp"
 	"slices"
+
+	"llmos/server/scheduler/fair"
 )
 
 // room is the free capacity of a snapshot while a pass spends it. Everything taken is on
@@ -15,6 +17,7 @@ type room struct {
 	models  []string // interned, ascending
 	kinds   []kind   // of device, smallest first
 	view    view
+	total   *fair.Demand // capacity of all nodes; nil: not summed yet
 	weights Weights
 	ratio   float64                          // millicores that GPU tasks ask per device
 	rank    func(node int, s *shape) float64 // lower takes first; it depends on what is free on the node alone
@@ -89,6 +92,15 @@ const (
 	viewEmpty                  // what would be if nobody held anything there
 	viewRegistered             // the capacity of all nodes and devices, ready and healthy or not
 )
+
+// capacity is what Capacity says of the nodes.
+func (r *room) capacity() fair.Demand {
+	if r.total == nil {
+		d := Capacity(r.spec)
+		r.total = &d
+	}
+	return *r.total
+}
 
 func (r *room) model(name string) int16 {
 	if i, found := slices.BinarySearch(r.models, name); found {

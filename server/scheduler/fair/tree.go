@@ -259,6 +259,17 @@ func (t *Tree) vector(d Demand) []int64 {
 // Start books what a live attempt of the user holds.
 func (t *Tree) Start(leaf int, user string, d Demand) { t.book(leaf, user, d, 1) }
 
+// StartSeveral books what so many live attempts of the user hold together.
+func (t *Tree) StartSeveral(leaf int, user string, d Demand, attempts int32) {
+	t.book(leaf, user, d, 1)
+	for at := t.userOf(leaf, user); ; at = t.nodes[at].parent {
+		t.nodes[at].running += attempts - 1
+		if at == 0 {
+			return
+		}
+	}
+}
+
 // End takes back what Start booked.
 func (t *Tree) End(leaf int, user string, d Demand) { t.book(leaf, user, d, -1) }
 

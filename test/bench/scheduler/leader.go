@@ -35,7 +35,7 @@ type leader struct {
 	dirty   map[int]bool // nodes that the other buffer does not show yet
 	before  map[int]bool
 	at      map[string]int
-	running []job
+	running []*job
 	queues  []scheduler.Queue
 	leaves  []string
 	pending []scheduler.Job
@@ -205,9 +205,8 @@ func (l *leader) makeRoom() {
 
 func (l *leader) end(i int) {
 	j := l.running[i]
-	l.running[i] = l.running[len(l.running)-1]
-	l.running = l.running[:len(l.running)-1]
-	l.move(&j, -1)
+	l.running = slices.Delete(l.running, i, i+1) // attempts stay in the order of their submits
+	l.move(j, -1)
 }
 
 // pass schedules and applies the plan; spent and cpu are of the scheduling alone.
@@ -228,14 +227,14 @@ func (l *leader) pass() (jobs, tasks int) {
 			waiting = append(waiting, l.pending[i])
 			continue
 		}
-		j := job{value: l.pending[i], role: l.pending[i].Roles[0], tasks: p.Tasks}
+		j := &job{value: l.pending[i], role: l.pending[i].Roles[0], tasks: p.Tasks}
 		for _, t := range p.Tasks {
 			for _, g := range t.Devices {
 				j.held += int64(g.Share)
 			}
 		}
 		j.makeAttempt()
-		l.move(&j, 1)
+		l.move(j, 1)
 		l.running = append(l.running, j)
 		l.last = append(l.last, j.held)
 		tasks += len(p.Tasks)
