@@ -106,7 +106,7 @@ func parseSample(row []string, last map[forecast.Resource]float64) (m measured, 
 		v, err := strconv.ParseFloat(text, 64)
 		switch {
 		case err != nil || math.IsNaN(v) || math.IsInf(v, 0):
-			return m, column, strconv.Quote(text) + " is no number of " + map[int]string{0: "seconds", 2: "the resource"}[column]
+			return m, column, strconv.Quote(text) + " is no number"
 		case v < 0:
 			return m, column, text + " is below zero"
 		case column == 0:

@@ -122,7 +122,7 @@ type Fit struct {
 }
 
 // Line gives the fitted line of the phase, whether or not its slope is significant; of a
-// regular staircase the line through the middles of its steps.
+// regular staircase the line through the beginnings of its steps.
 func (s *Series) Line() Fit {
 	f := Fit{Sigma: math.Sqrt(s.fit.noise), Samples: s.fit.n}
 	if s.fit.n > 0 {
@@ -132,7 +132,7 @@ func (s *Series) Line() Fit {
 	if s.climbing() {
 		f.Rise, f.Every = s.stair.rise, s.stair.every
 		f.Slope = f.Rise / f.Every
-		f.Intercept = s.level.mean - f.Slope*(s.start+f.Every/2)
+		f.Intercept = s.level.mean - f.Slope*s.start
 	}
 	return f
 }
