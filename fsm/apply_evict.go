@@ -139,7 +139,7 @@ func (a *applier) checkClaim(job *pb.Job, c *pb.Claim) *pb.Fault {
 
 // mayClaim says whether room can be kept for a job: it waits, or its attempt was evicted or lost.
 func (a *applier) mayClaim(job *pb.Job) *pb.Fault {
-	if job.State == pb.JobState_JOB_STATE_PENDING {
+	if job.State == pb.JobState_JOB_STATE_PENDING && len(job.BlockedBy) == 0 {
 		return nil
 	}
 	attempt := a.txn.Attempt(job.Id, job.Epoch)

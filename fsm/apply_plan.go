@@ -191,9 +191,25 @@ func (a *applier) allocation(task *pb.Task, role *pb.RoleSpec, p *pb.TaskPlaceme
 		if f != nil {
 			return nil, f
 		}
+		if f := a.rightSlice(task, want, d.DeviceId); f != nil {
+			return nil, f
+		}
 		out.Devices = append(out.Devices, grant)
 	}
 	return out, nil
+}
+
+// rightSlice holds a placed device against the MIG profile that a role asks for.
+func (a *applier) rightSlice(task *pb.Task, want *pb.Resources, deviceID string) *pb.Fault {
+	if want.GetMigProfile() == "" {
+		return nil
+	}
+	for _, d := range a.txn.Node(task.NodeId).GetDevices() {
+		if d.Id == deviceID && d.MigProfile == want.MigProfile {
+			return nil
+		}
+	}
+	return state.Refuse(pb.ErrorKind_ERROR_KIND_INVALID, "", "task %s asks for a MIG slice of profile %s, and %s is none", task.Id, want.MigProfile, cut(deviceID))
 }
 
 // deviceGrant holds a placed device against what the role asks for. Of memory a whole device

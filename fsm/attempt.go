@@ -80,6 +80,9 @@ func (a *applier) concludeAttempt(jobID string, epoch uint64) *pb.Fault {
 	if attempt.RunningMs > 0 {
 		job.RunMs += a.txn.TimeMS() - attempt.RunningMs
 	}
+	if f := a.chargeNow(job); f != nil {
+		return f
+	}
 	switch {
 	case succeeded == attempt.WorldSize:
 		return a.finishJob(job, pb.JobState_JOB_STATE_SUCCEEDED, 0, "every task succeeded")

@@ -170,7 +170,8 @@ func nodeCommand(w words) *pb.Command {
 				health = "OK"
 			}
 			n.Devices = append(n.Devices, &pb.Device{Id: id, Kind: "gpu", Model: "H100", MemoryBytes: w.n("gmem", 80e9), Index: int32(i),
-				Health: pb.DeviceHealth(pb.DeviceHealth_value["DEVICE_HEALTH_"+health])})
+				MigProfile: w.set["mig"],
+				Health:     pb.DeviceHealth(pb.DeviceHealth_value["DEVICE_HEALTH_"+health])})
 		}
 	}
 	return &pb.Command{Op: &pb.Command_RegisterNode{RegisterNode: &pb.RegisterNode{Node: n}}}

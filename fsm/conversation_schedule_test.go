@@ -19,12 +19,19 @@ func waitFor(w words, spec *pb.JobSpec) {
 	if w.set["cron"] != "" {
 		spec.Cron = &pb.CronSpec{Schedule: w.set["cron"], Overlap: pb.CronOverlap(pb.CronOverlap_value["CRON_OVERLAP_"+strings.ToUpper(w.set["overlap"])])}
 	}
+	spec.TimeLimitMs, spec.ExpectedMs, spec.DeadlineMs = w.n("limit", 0), w.n("expected", 0), w.n("deadline", 0)
+	spec.MinRunMs, spec.CheckpointEveryMs, spec.RestartMs = w.n("minrun", 0), w.n("checkpoint", 0), w.n("restart", 0)
 	spec.NoPreempt, spec.RepairMs, spec.Reservation = w.set["nopreempt"] != "", w.n("repair", 0), w.set["reservation"]
 	if key, value, ok := strings.Cut(w.set["where"], ":"); ok {
 		spec.Placement = &pb.PlacementSpec{Where: matches(key, value)}
 	}
+	if w.set["place"] != "" {
+		spec.Placement = &pb.PlacementSpec{Within: w.set["within"], PreferWithin: w.set["prefer"], Spread: w.set["spread"], SpreadSkew: w.n32("skew", 0),
+			Near: list(w.set["near"]), Apart: list(w.set["apart"])}
+	}
 	if len(spec.Roles) > 0 {
 		spec.Roles[0].CountMin, spec.Roles[0].Resources.GpuModels = w.n32("min", 0), list(w.set["models"])
+		spec.Roles[0].Resources.MigProfile = w.set["mig"]
 	}
 }
 

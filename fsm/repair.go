@@ -50,6 +50,9 @@ func (a *applier) keepSurvivors(jobID string, epoch uint64) *pb.Fault {
 	if f := a.putClaim(job, claim); f != nil {
 		return f
 	}
+	if len(claim.Slots) == len(job.Claim.GetSlots()) && job.Claim.Kind == claim.Kind {
+		return nil // it is told already
+	}
 	a.event("job.claimed", jobID, "", "", "room for %s is kept %s: %s", tasksPhrase(len(claim.Slots)), a.claimPhrase(claim), claim.Reason)
 	return nil
 }

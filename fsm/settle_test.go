@@ -155,3 +155,35 @@ func TestArrayBounds(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestManyAttempts: a job may be resized any number of times, and a bounded number of its attempts
+// is kept.
+func TestManyAttempts(t *testing.T) {
+	k := newTalk(t)
+	k.line("node n-a")
+	k.line("submit a min=1 count=2")
+	apply := func(line string) {
+		w := parseWords(line)
+		k.index++
+		if r := k.fsm.Apply(k.index, &pb.Entry{TimeMs: k.timeMS, Commands: []*pb.Command{commands[w.verb](k, w)}})[0]; r.Fault != nil {
+			t.Fatal(r.Fault)
+		}
+	}
+	const attempts = state.AttemptsKept + 10
+	for n := 1; n <= attempts; n++ {
+		apply(fmt.Sprintf("plan a-1 %d n-a counts=1", n))
+		apply(fmt.Sprintf("plan evict a-1 %d RESIZE", n))
+		apply(fmt.Sprintf("report n-a STOPPED a-1.e%d.r0", n))
+	}
+	s := k.fsm.State()
+	kept := 0
+	for range s.Attempts("a-1") {
+		kept++
+	}
+	if j := s.Job("a-1"); j.Resizes != attempts || j.Epoch != attempts || kept != state.AttemptsKept {
+		t.Errorf("%d attempts are kept of %v", kept, j)
+	}
+	if err := state.Check(s); err != nil {
+		t.Error(err)
+	}
+}

@@ -87,6 +87,8 @@ func checkRole(i int, role *pb.RoleSpec, seen map[string]bool) *pb.Fault {
 		return invalid(path+".gpu_memory", "%d bytes are not possible", r.GetGpuMemoryBytes())
 	case r.GetGpuShareMilli() < 0 || r.GetGpuShareMilli() >= DeviceShareWhole:
 		return invalid(path+".gpu_share", "a share of %d thousandths is not possible, 1 to 999 are", r.GetGpuShareMilli())
+	case len(r.GetMigProfile()) > state.IDBytesMax || r.GetMigProfile() != "" && r.GetGpuShareMilli() > 0:
+		return invalid(path+".mig_profile", "a share of a MIG slice of profile %q is not possible", cut(r.GetMigProfile()))
 	case len(r.GetGpuModels()) > modelsMax:
 		return invalid(path+".gpu_models", "%d models are named, at most %d", len(r.GetGpuModels()), modelsMax)
 	case r.GetGpuShareMilli() > 0 && r.GetGpus() != 1:

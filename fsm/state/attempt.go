@@ -11,6 +11,22 @@ import (
 // Tasks that hold an allocation are kept in any case.
 const TaskEpochsKept = 16
 
+// AttemptsKept is how many attempts of a job are kept, the newest included: an elastic job may be
+// resized any number of times. Those with tasks that hold an allocation are kept in any case.
+const AttemptsKept = 2000
+
+// AttemptCounts is how many tasks of each role an attempt has, in the order of the spec.
+func AttemptCounts(spec *pb.JobSpec, a *pb.Attempt) []int32 {
+	if len(a.GetCounts()) > 0 {
+		return a.Counts
+	}
+	counts := make([]int32, len(spec.GetRoles())) // of state version 1, which knew no other counts
+	for i, role := range spec.GetRoles() {
+		counts[i] = role.GetCount()
+	}
+	return counts
+}
+
 // tally counts the tasks of an attempt that has not ended, so that nothing has to walk them.
 type tally struct{ live, running, succeeded int32 }
 
@@ -72,7 +88,8 @@ func (t *Txn) PutAttempt(a *pb.Attempt) *pb.Fault {
 	return nil
 }
 
-// pruneTasks forgets the tasks of the attempt that falls out of the bound when epoch begins.
+// pruneTasks forgets the tasks of the attempt that falls out of the bound when epoch begins, and
+// the record of the one that falls out of a larger bound.
 func (t *Txn) pruneTasks(jobID string, epoch uint64) {
 	if epoch <= TaskEpochsKept {
 		return
@@ -81,6 +98,11 @@ func (t *Txn) pruneTasks(jobID string, epoch uint64) {
 		key := taskKey(jobID, r.rec.Epoch, r.rec.Rank)
 		if _, held := t.allocations.get(key); !held {
 			t.tasks.removeRec(key)
+		}
+	}
+	if epoch > AttemptsKept {
+		if key := attemptKey(jobID, epoch-AttemptsKept); !holds(&t.tasks.edit, key) {
+			t.attempts.removeRec(key)
 		}
 	}
 }

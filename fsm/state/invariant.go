@@ -26,7 +26,8 @@ var invariants = []struct {
 	{"I5", "every live task has exactly one allocation, which names its job, epoch and node; " +
 		"every other allocation is of a lost task, fenced until its node answers", checkHolders},
 	{"I6", "a whole device has one holder", checkWholeDevices},
-	{"I7", "a job's epoch is that of its newest attempt; epochs count up from 1; at most the newest attempt has not ended", checkEpochs},
+	{"I7", "a job's epoch is that of its newest attempt; epochs count up from 1, " +
+		"without a gap among the 2,000 newest; at most the newest attempt has not ended", checkEpochs},
 	{"I8", "a job is running or stopping exactly while an attempt of it has not ended, or, of an array, while it has not ended; " +
 		"stopping has been asked for; exactly cron jobs that go on are scheduled", checkJobStates},
 	{"I9", "a live attempt has a live task and none that failed, was stopped or lost; the live tasks of an ending attempt " +

@@ -2,6 +2,7 @@ package state
 
 import (
 	"iter"
+	"strconv"
 
 	pb "llmos/proto/llmos/v1"
 )
@@ -40,7 +41,8 @@ func WorldSize(spec *pb.JobSpec) int {
 // Job gives the job of an ID; nil when there is none.
 func (s *State) Job(id string) *pb.Job { return lookup(s.jobs, []byte(id)) }
 
-// FindJob gives the job of an ID, else the newest job of that name, else nil.
+// FindJob gives the job of an ID, else the newest job of that name, else copy n of the newest job
+// called name for name_n, else nil.
 func (s *State) FindJob(idOrName string) *pb.Job {
 	if j := s.Job(idOrName); j != nil {
 		return j
@@ -48,7 +50,31 @@ func (s *State) FindJob(idOrName string) *pb.Job {
 	for id := range values(s.jobNames.Root(), terminated(idOrName)) {
 		return s.Job(id)
 	}
+	if name, n, ok := copyName(idOrName); ok {
+		for id := range values(s.jobNames.Root(), terminated(name)) {
+			return s.Job(CopyID(id, n))
+		}
+	}
 	return nil
+}
+
+// copyName parts <name of an array or cron job>_<number of a copy>.
+func copyName(text string) (name string, n int32, ok bool) {
+	name, number, ok := cutLast(text, "_")
+	if !ok {
+		return "", 0, false
+	}
+	i, err := strconv.ParseInt(number, 10, 32)
+	return name, int32(i), err == nil && i >= 0
+}
+
+// WaitsSince is when a job last began to wait for a placement, in Unix milliseconds: when it was
+// submitted, if nothing is known.
+func WaitsSince(j *pb.Job) int64 {
+	if j.GetReadyMs() == 0 {
+		return j.GetSubmittedMs()
+	}
+	return j.ReadyMs
 }
 
 // Jobs walks all jobs in submit order.
@@ -67,13 +93,18 @@ func (s *State) UnfinishedJobs() iter.Seq[*pb.Job] { return values(s.unfinished.
 // Job gives the job of an ID; nil when there is none.
 func (t *Txn) Job(id string) *pb.Job { return t.jobs.rec([]byte(id)) }
 
-// FindJob gives the job of an ID, else the newest job of that name, else nil.
+// FindJob finds as State.FindJob does.
 func (t *Txn) FindJob(idOrName string) *pb.Job {
 	if j := t.Job(idOrName); j != nil {
 		return j
 	}
 	for id := range values(t.jobNames.root(), terminated(idOrName)) {
 		return t.Job(id)
+	}
+	if name, n, ok := copyName(idOrName); ok {
+		for id := range values(t.jobNames.root(), terminated(name)) {
+			return t.Job(CopyID(id, n))
+		}
 	}
 	return nil
 }
