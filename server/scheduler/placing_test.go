@@ -384,14 +384,16 @@ func TestCacheIsSchedule(t *testing.T) {
 		var cache scheduler.Cache
 		d := drawDice(t)
 		s := d.demanding()
+		d.queue(&s)
 		version := uint64(1)
 		for i := range s.Nodes {
 			s.Nodes[i].Version = version
 		}
 		for range 2 + d.Intn(6) {
-			policy := scheduler.Policy{GangsMax: of(d, 0, 2), NoPreempt: true}
+			policy := scheduler.Policy{GangsMax: of(d, 0, 2), NoPreempt: d.one(2)}
 			cached, fresh := cache.Schedule(s, policy), scheduler.Schedule(s, policy)
-			if !reflect.DeepEqual(cached.Placements, fresh.Placements) || !reflect.DeepEqual(cached.Waiting, fresh.Waiting) {
+			if !reflect.DeepEqual(cached.Placements, fresh.Placements) || !reflect.DeepEqual(cached.Waiting, fresh.Waiting) ||
+				!reflect.DeepEqual(cached.Evictions, fresh.Evictions) || !reflect.DeepEqual(cached.Claims, fresh.Claims) {
 				t.Fatalf("cached:\n%+v\n%+v\nfresh:\n%+v\n%+v", cached.Placements, cached.Waiting, fresh.Placements, fresh.Waiting)
 			}
 			for _, w := range fresh.Waiting {
@@ -467,14 +469,40 @@ func (d dice) happens(s scheduler.Snapshot, plan *scheduler.Plan, version *uint6
 	if len(next.Nodes) > 0 && d.one(8) {
 		next.Nodes = next.Nodes[1:]
 	}
+	if len(next.Running) > 0 && d.one(2) {
+		next.Running = next.Running[1:]
+	}
 	for i := range 2 + d.Intn(8) {
 		j := d.job(i)
+		if len(s.Queues) > 0 {
+			j.Queue, j.User = of(d, "a", "b"), of(d, "ann", "bob")
+		}
 		for range d.Intn(3) {
 			d.demand(&j, next.Nodes)
 		}
 		next.Pending = append(next.Pending, j)
 	}
 	return next
+}
+
+// queue divides the cluster between two queues, mostly.
+func (d dice) queue(s *scheduler.Snapshot) {
+	if d.one(3) {
+		return
+	}
+	for _, name := range []string{"a", "b"} {
+		s.Queues = append(s.Queues, scheduler.Queue{Name: name, Weight: 1, RunningMax: 6, Limits: []scheduler.Limit{{Resource: "gpu", Nominal: 1000 * d.Int63n(8), Borrow: 4000, Lend: -1}}})
+	}
+	for i := range s.Running {
+		s.Running[i].Queue, s.Running[i].User = of(d, "a", "b"), of(d, "ann", "bob")
+		for j := range s.Running[i].Slots {
+			s.Running[i].Slots[j].Devices = []scheduler.Grant{{Share: 1000}}
+		}
+	}
+	for i := range s.Pending {
+		s.Pending[i].Queue, s.Pending[i].User = of(d, "a", "b"), of(d, "ann", "bob")
+		s.Pending[i].Q90 = of[int64](d, 0, 60_000, 600_000)
+	}
 }
 
 // TestNamesDoNotMatter: with other node IDs, and jobs named otherwise, the same jobs start,
