@@ -36,22 +36,26 @@ func PerNode(nodes []Node) int {
 // allocations; jobs and nodes are known by their IDs, which must differ.
 func Decide(jobs []Job, nodes []Node, policy Policy) []Allocation {
 	order := make([]int, len(jobs))
-	total := 0
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortFunc(order, func(a, b int) int { return strings.Compare(jobs[a].ID, jobs[b].ID) })
-	for _, n := range nodes {
-		total += n.GPUs
-	}
 	offers := make([]offer, len(jobs))
 	for rank, i := range order {
 		offers[rank].job = &jobs[i]
 	}
+	total := 0
+	for _, n := range nodes {
+		total += n.GPUs
+	}
 	policy.bids(offers, total)
 	policy.guard(offers, total)
 	share(offers, total)
-	return pack(jobs, order, offers, nodes, PerNode(nodes))
+	out := make([]Allocation, len(jobs))
+	for rank, a := range pack(offers, nodes) {
+		out[order[rank]] = a
+	}
+	return out
 }
 
 // guard lifts what the longest waiting jobs bid for their least size above every other bid,

@@ -42,7 +42,7 @@ func Best(p *Profile, noise Noise, lim Limits, nodes, gpus int) (Split, float64,
 	if !noise.known() || len(p.Seen) == 0 {
 		most = least
 	}
-	t := trial{profile: p, noise: noise, lim: lim, gpus: gpus, sync: p.Fit.sync(nodes, gpus)}
+	t := trial{profile: p, noise: noise, lim: lim, gpus: gpus, sync: p.Fit.sync(nodes, gpus), slower: p.slower(nodes, gpus)}
 	if least == most {
 		t.try(least)
 		return t.best, t.rate, t.rate > 0
@@ -72,6 +72,7 @@ type trial struct {
 	lim     Limits
 	gpus    int
 	sync    float64 // s
+	slower  float64 // than the fit, where this placement was measured
 	last    Split
 	best    Split
 	rate    float64
@@ -85,7 +86,7 @@ func (t *trial) try(total int) bool {
 	}
 	t.last = s
 	grad := t.profile.Fit.grad(float64(s.Local))
-	seconds := float64(float64(s.Accumulate)*grad) + t.profile.Fit.step(grad, t.sync)
+	seconds := float64(float64(s.Accumulate)*grad) + float64(t.slower*t.profile.Fit.step(grad, t.sync))
 	rate := t.noise.gain(float64(s.Batch(t.gpus)), float64(t.lim.BatchMin)) / max(seconds, tiny)
 	if !(rate > t.rate) {
 		return false

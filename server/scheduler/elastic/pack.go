@@ -7,50 +7,45 @@ import (
 
 // packing is the state of placing chosen sizes on nodes.
 type packing struct {
-	jobs  []Job
-	nodes []Node // by ID
-	per   int
-	free  []int    // GPUs, by node
-	parts [][]span // by job
-	want  []int    // GPUs, by job
-	queue []int    // jobs to place, by index
+	offers []offer
+	nodes  []Node // by ID
+	per    int    // GPUs of a whole node
+	free   []int  // GPUs, by node
+	parts  [][]span
+	want   []int   // GPUs, by offer
+	on     [][]int // offers that stand on this node alone, by node
+	queue  []int   // offers still to place, the largest last
 }
 
 // span is GPUs of one node, by index.
 type span struct{ node, gpus int }
 
-// pack places the chosen sizes. A job whose size stays keeps its place unless it stands in
-// the way of one that needs a whole node or more room than any node has.
-func pack(jobs []Job, order []int, offers []offer, nodes []Node, per int) []Allocation {
-	p := &packing{jobs: jobs, nodes: slices.Clone(nodes), per: per,
-		parts: make([][]span, len(jobs)), want: make([]int, len(jobs))}
+// pack places the chosen sizes, the largest first. A job whose size stays keeps its place
+// unless it stands in the way of one that needs whole nodes or more room than any node has.
+func pack(offers []offer, nodes []Node) []Allocation {
+	p := &packing{offers: offers, nodes: slices.Clone(nodes), per: PerNode(nodes),
+		parts: make([][]span, len(offers)), want: make([]int, len(offers))}
 	slices.SortFunc(p.nodes, func(a, b Node) int { return strings.Compare(a.ID, b.ID) })
 	for _, n := range p.nodes {
 		p.free = append(p.free, n.GPUs)
 	}
-	for rank, i := range order {
-		p.want[i] = offers[rank].choices[offers[rank].chosen].size.GPUs
+	p.on = make([][]int, len(nodes))
+	for i := range offers {
+		p.want[i] = offers[i].choices[offers[i].chosen].size.GPUs
 		if !p.keep(i) && p.want[i] > 0 {
 			p.queue = append(p.queue, i)
 		}
 	}
+	slices.SortFunc(p.queue, p.smaller)
 	for len(p.queue) > 0 {
-		at := 0
-		for k := range p.queue {
-			if p.want[p.queue[k]] > p.want[p.queue[at]] {
-				at = k
-			}
-		}
-		i := p.queue[at]
-		p.queue = slices.Delete(p.queue, at, at+1)
+		last := len(p.queue) - 1
+		i := p.queue[last]
+		p.queue = p.queue[:last]
 		p.place(i)
 	}
-	out := make([]Allocation, len(jobs))
-	for i := range jobs {
+	out := make([]Allocation, len(offers))
+	for i := range offers {
 		out[i] = p.allocation(i)
-	}
-	for rank, i := range order {
-		out[i].Rescued = offers[rank].guarded && out[i].Parts != nil
 	}
 	return out
 }
@@ -65,7 +60,7 @@ func (p *packing) find(id string) int {
 
 // keep leaves a job where it is, if its size stays and its nodes are still there.
 func (p *packing) keep(i int) bool {
-	j := &p.jobs[i]
+	j := p.offers[i].job
 	if p.want[i] == 0 || j.held() != p.want[i] {
 		return false
 	}
@@ -84,19 +79,32 @@ func (p *packing) keep(i int) bool {
 	return true
 }
 
+// smaller orders the queue: fewer GPUs first, of equals the later offer.
+func (p *packing) smaller(a, b int) int {
+	if p.want[a] != p.want[b] {
+		return p.want[a] - p.want[b]
+	}
+	return b - a
+}
+
 func (p *packing) take(i int, parts []span) {
 	p.parts[i] = parts
 	for _, s := range parts {
 		p.free[s.node] -= s.gpus
 	}
+	if len(parts) == 1 {
+		p.on[parts[0].node] = append(p.on[parts[0].node], i)
+	}
 }
 
+// evict takes a job off its one node and puts it back into the queue.
 func (p *packing) evict(i int) {
-	for _, s := range p.parts[i] {
-		p.free[s.node] += s.gpus
-	}
+	s := p.parts[i][0]
+	p.free[s.node] += s.gpus
 	p.parts[i] = nil
-	p.queue = append(p.queue, i)
+	p.on[s.node] = slices.DeleteFunc(p.on[s.node], func(k int) bool { return k == i })
+	at, _ := slices.BinarySearchFunc(p.queue, i, p.smaller)
+	p.queue = slices.Insert(p.queue, at, i)
 }
 
 // place finds room for one job, moving smaller ones where it must.
@@ -192,12 +200,17 @@ func (p *packing) clear(gpus, below int) int {
 // removal lists jobs on a node, each on this node alone, whose GPUs sum up to need at least.
 func (p *packing) removal(node, need, below int) (int, []int) {
 	var on []int
-	for i, parts := range p.parts {
-		if len(parts) == 1 && parts[0].node == node && parts[0].gpus < below {
+	for _, i := range p.on[node] {
+		if p.parts[i][0].gpus < below {
 			on = append(on, i)
 		}
 	}
-	slices.SortStableFunc(on, func(a, b int) int { return p.parts[a][0].gpus - p.parts[b][0].gpus })
+	slices.SortFunc(on, func(a, b int) int {
+		if d := p.parts[a][0].gpus - p.parts[b][0].gpus; d != 0 {
+			return d
+		}
+		return a - b
+	})
 	moved, out := 0, []int{}
 	for _, i := range on {
 		if moved >= need {
@@ -215,7 +228,7 @@ func (p *packing) removal(node, need, below int) (int, []int) {
 // sizeWithin gives the largest size of a job within so many GPUs.
 func (p *packing) sizeWithin(i, gpus int) int {
 	best := 0
-	for _, s := range p.jobs[i].Curve.Sizes {
+	for _, s := range p.offers[i].job.Curve.Sizes {
 		if s.GPUs <= gpus {
 			best = s.GPUs
 		}
@@ -224,7 +237,7 @@ func (p *packing) sizeWithin(i, gpus int) int {
 }
 
 func (p *packing) allocation(i int) Allocation {
-	j := &p.jobs[i]
+	j := p.offers[i].job
 	a := Allocation{JobID: j.ID}
 	for _, s := range p.parts[i] {
 		a.Parts = append(a.Parts, Part{Node: p.nodes[s.node].ID, GPUs: s.gpus})
@@ -232,6 +245,7 @@ func (p *packing) allocation(i int) Allocation {
 	if s := j.Curve.at(p.want[i]); s != nil && a.Parts != nil {
 		a.Split = s.Split
 	}
+	a.Rescued = p.offers[i].guarded && a.Parts != nil
 	a.Changed = !slices.Equal(a.Parts, j.Held)
 	return a
 }

@@ -68,8 +68,12 @@ type Profile struct {
 }
 
 // Observe gives the profile with one measurement more. A configuration that was seen before
-// takes the mean of its measurements and the fit stays unless the mean has moved by 2 %.
+// takes the mean of its measurements and the fit stays unless the mean has moved by 2 %. What
+// cannot be a measurement is left out.
 func (p Profile) Observe(o Observation) Profile {
+	if !o.valid() {
+		return p
+	}
 	o.Count = max(1, o.Count)
 	seen := make([]Observation, 0, len(p.Seen)+1)
 	refit := true
@@ -99,8 +103,31 @@ func (p Profile) Observe(o Observation) Profile {
 	return p
 }
 
+// stepMax bounds what is taken for the time of a step, s.
+const stepMax = 1e6
+
+func (o *Observation) valid() bool {
+	return o.Nodes >= 1 && o.GPUs >= o.Nodes && o.Local >= 1 && o.StepS > tiny && o.StepS < stepMax && o.SyncS < o.StepS
+}
+
 // How measurements of one configuration are averaged.
 const (
 	countMax    = 50   // so that the mean still follows a drift
 	refitChange = 0.02 // relative move of a mean that calls for a new fit
 )
+
+// slower gives by how much steps on this many GPUs and nodes took longer than the fit says,
+// the geometric mean over what was measured there; 1 where nothing was.
+func (p *Profile) slower(nodes, gpus int) float64 {
+	sum, n := 0.0, 0.0
+	for i := range p.Seen {
+		if o := &p.Seen[i]; o.Nodes == nodes && o.GPUs == gpus {
+			sum += math.Log(o.StepS / max(p.Fit.step(p.Fit.grad(float64(o.Local)), p.Fit.sync(nodes, gpus)), tiny))
+			n++
+		}
+	}
+	if n == 0 {
+		return 1
+	}
+	return math.Exp(sum / n)
+}
