@@ -3,7 +3,6 @@ package simulate
 import (
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"llmos/server/plot"
 )
@@ -19,9 +18,9 @@ func Draw(folder string, results []*Result) ([]string, error) {
 			u.X, q.X = append(u.X, p.At.Hours()), append(q.X, p.At.Hours())
 			u.Y, q.Y = append(u.Y, 100*p.Busy/float64(max(1, r.Devices))), append(q.Y, float64(p.Pending))
 		}
-		hours := make([]float64, len(r.JCTs))
-		for i, s := range r.JCTs {
-			hours[i] = s / time.Hour.Seconds()
+		hours := make([]float64, len(r.Ends))
+		for i, e := range r.Ends {
+			hours[i] = (e.Finish - e.Submit).Hours()
 		}
 		used, waiting = append(used, u), append(waiting, q)
 		jct = append(jct, plot.Series{Name: r.Policy, Y: hours})

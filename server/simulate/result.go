@@ -33,10 +33,19 @@ type Result struct {
 
 	Users []User // the worst mean slowdown first
 
-	Load []Point   // over time, thinned out
-	Bars []Bar     // of the Gantt chart
-	Rows []string  // node of each row
-	JCTs []float64 // of each job that ended, s, in order of their ends
+	Load []Point  // over time, thinned out
+	Bars []Bar    // of the Gantt chart
+	Rows []string // node of each row
+	Ends []End    // of each job that ended, in order of their ends
+}
+
+// End is how one job fared. Times count from the first submit of the trace.
+type End struct {
+	Job, User             string
+	Devices               int
+	Submit, Start, Finish time.Duration
+	Work                  time.Duration
+	Runs                  int // attempts that ran
 }
 
 // Spread is a mean with quantiles.
@@ -115,8 +124,11 @@ func (w *world) result() *Result {
 		Preemptions: m.preemptions, LostWork: m.lostWork, Restarts: m.restarting, Load: m.load, Bars: m.bars, Rows: m.rows}
 	var queue, slow []float64
 	first, last, useful := time.Duration(math.MaxInt64), time.Duration(0), 0.0
+	var jct []float64
 	for _, j := range m.done {
-		r.JCTs = append(r.JCTs, (j.finished - j.submit).Seconds())
+		r.Ends = append(r.Ends, End{Job: j.trace.Name, User: m.users[j.user], Devices: j.trace.Width(), Submit: j.submit,
+			Start: j.firstRun, Finish: j.finished, Work: j.work, Runs: j.runs})
+		jct = append(jct, (j.finished - j.submit).Seconds())
 		queue = append(queue, (j.finished - j.submit - j.held).Seconds())
 		slow = append(slow, j.slowdown())
 		first, last = min(first, j.submit), max(last, j.finished)
@@ -127,7 +139,7 @@ func (w *world) result() *Result {
 			r.Unfair++
 		}
 	}
-	r.JCT, r.Queue, r.Slowdown = spread(r.JCTs), spread(queue), spread(slow)
+	r.JCT, r.Queue, r.Slowdown = spread(jct), spread(queue), spread(slow)
 	if len(m.done) == 0 {
 		return r
 	}

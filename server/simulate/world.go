@@ -39,6 +39,7 @@ const (
 	forever   = 20 * 365 * 24 * time.Hour // no agent is ever silent
 	retain    = time.Hour                 // finished jobs stay so long in the state
 	retainMax = 512
+	planEvery = time.Minute // passes that nothing but time asks for, while jobs wait
 	idPrefix  = "sim"
 )
 
@@ -48,7 +49,7 @@ func newWorld(o Options, p Policy) (*world, error) {
 		w.jobs = append(w.jobs, newJob(i, t))
 	}
 	if _, err := w.commit(&pb.Command{Op: &pb.Command_InitCluster{InitCluster: &pb.InitCluster{
-		Meta: &pb.ClusterMeta{ClusterId: clusterID, Name: "simulated", StateVersion: 1, CreatedMs: wallStart}}}}); err != nil {
+		Meta: &pb.ClusterMeta{ClusterId: clusterID, Name: "simulated", StateVersion: fsm.StateVersion, CreatedMs: wallStart}}}}); err != nil {
 		return nil, err
 	}
 	if err := w.configure(p); err != nil {
@@ -56,7 +57,7 @@ func newWorld(o Options, p Policy) (*world, error) {
 	}
 	w.loop = controller.New(controller.Config{LeaderID: "s-simulated", SilentAfter: forever, HeartbeatEvery: forever,
 		RetainJobs: retain, RetainJobsMax: retainMax, RetainRequests: retain, CollectEvery: retain,
-		VerifyEvery: forever, VerifyEntries: 1 << 60, PlanEvery: forever, Policy: p.Planner}, w.log.State(), 0)
+		VerifyEvery: forever, VerifyEntries: 1 << 60, PlanEvery: planEvery, Policy: p.Planner}, w.log.State(), 0)
 	w.meter = newMeter(o.Nodes, w.jobs)
 	for i := range o.Nodes {
 		a := newAgent(w, i, &o.Nodes[i])
