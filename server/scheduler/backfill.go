@@ -152,7 +152,7 @@ func (r *round) whyHere(lifts bool, mark int) string {
 func (r *round) placeIn(p *placer, i int, job *Job) (tasks []TaskPlacement, counts []int32, ok bool) {
 	asked := job
 	if job.elastic() {
-		sized, ok := job.growable(r.wanted(job), func(s *Job) bool { return r.turns.admits(i, s.Demand(nil)).OK })
+		sized, ok := job.growable(r.wanted(job), func(s *Job) bool { return r.turns.admits(i, s.Demand(nil), r.claims[job.ID] != nil).OK })
 		if !ok {
 			return nil, nil, false
 		}

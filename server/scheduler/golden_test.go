@@ -78,6 +78,7 @@ type started struct {
 	atMS      int64
 	saved     int64 // time of its newest checkpoint
 	ending    bool
+	stopAt    int64
 	again     bool // it is pending again when it has stopped
 	claim     *scheduler.Claim
 }

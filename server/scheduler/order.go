@@ -50,12 +50,13 @@ func (q *sequence) pop() (i int, ok bool) {
 	return q.next - 1, q.next <= len(q.jobs)
 }
 
-// admits asks the queue tree whether quotas admit the job with the demand.
-func (q *sequence) admits(i int, d fair.Demand) fair.Verdict {
+// admits asks the queue tree whether quotas admit the job with the demand. claimed says that
+// room is claimed for it: that it stays within its guarantee was seen to then.
+func (q *sequence) admits(i int, d fair.Demand, claimed bool) fair.Verdict {
 	if q.tree == nil {
 		return fair.Verdict{OK: true}
 	}
-	return q.tree.Admits(q.leaf[i], q.jobs[i].User, d, q.jobs[i].NoPreempt)
+	return q.tree.Admits(q.leaf[i], q.jobs[i].User, d, q.jobs[i].NoPreempt && !claimed)
 }
 
 // placed books what the job that was given last holds from now on.

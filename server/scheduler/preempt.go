@@ -52,7 +52,7 @@ func (r *round) preempt(i int, why block) int {
 	a := &attack{round: r, i: i, job: &small, demand: small.Demand(nil), leaf: emptyTreeLeaf}
 	if r.turns.tree != nil {
 		a.leaf = r.turns.leaf[i]
-		a.reclaims = r.turns.admits(i, a.demand).Reclaim
+		a.reclaims = r.turns.admits(i, a.demand, false).Reclaim
 	}
 	if !a.candidates() {
 		return 0
@@ -87,14 +87,14 @@ func (a *attack) kindFor(run *Running, leaf int) EvictionKind {
 	case a.s.NowMS-run.StartedMS < a.minRun(run):
 		return 0
 	case run.Priority < a.job.Priority:
-		if leaf == a.leaf || a.reclaims || !a.turns.tree.Protects(leaf, a.leaf) {
+		if a.turns.tree == nil || !a.turns.tree.Protects(leaf, a.leaf, a.demand) {
 			return EvictPriority
 		}
 		return 0
 	case a.turns.tree != nil && a.reclaims && a.turns.tree.MayReclaim(a.leaf, leaf, a.demand):
 		return EvictReclaim
 	case a.policy.Order == OrderIndex && run.Priority == a.job.Priority && run.Index > fairFactor*a.job.Index &&
-		(leaf == a.leaf || a.reclaims || !a.turns.tree.Protects(leaf, a.leaf)):
+		(a.turns.tree == nil || !a.turns.tree.Protects(leaf, a.leaf, a.demand)):
 		return EvictFair
 	case run.Priority == a.job.Priority && len(run.Elastic) > 0:
 		return EvictResize // what it has beyond its minimum is lent to it
@@ -317,7 +317,7 @@ func (a *attack) byNode(nodes []int32) []int {
 // their queue down to its guarantee, do not count.
 func (a *attack) enough(set []int) bool {
 	used := a.end(set)
-	ok := a.turns.tree == nil || a.turns.admits(a.i, a.demand).OK
+	ok := a.turns.tree == nil || a.turns.admits(a.i, a.demand, false).OK
 	if ok {
 		for _, v := range used {
 			a.trial.addAll(a.victims[v].frees, 1)

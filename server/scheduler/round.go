@@ -2,6 +2,8 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"llmos/server/scheduler/fair"
 )
@@ -53,6 +55,7 @@ const (
 )
 
 func newRound(s *Snapshot, p *pass) *round {
+	s.Running = runningInOrder(s.Running)
 	r := &round{pass: p, s: s, groups: map[string]int32{}, stopped: map[string]bool{}, views: map[viewKey]*placer{}}
 	r.plan = &Plan{policy: p.policy, nowMS: s.NowMS, jobs: p.jobs, nodes: p.now.room.spec, running: s.Running, ratio: p.ratio,
 		placed: map[int]bool{}, blocks: map[int]block{}}
@@ -63,6 +66,18 @@ func newRound(s *Snapshot, p *pass) *round {
 		}
 	}
 	return r
+}
+
+// runningInOrder gives the attempts by job ID.
+func runningInOrder(running []Running) []Running {
+	for i := 1; i < len(running); i++ { // by index: the values are large
+		if running[i-1].JobID > running[i].JobID {
+			running = slices.Clone(running)
+			slices.SortStableFunc(running, func(a, b Running) int { return strings.Compare(a.JobID, b.JobID) })
+			break
+		}
+	}
+	return running
 }
 
 // run goes through the jobs once.
@@ -170,7 +185,7 @@ func (r *round) start(i int, claim *claimed) (block, bool) {
 	if job.Group != "" && job.GroupMax > 0 && r.groups[job.Group] >= job.GroupMax {
 		return block{kind: blockedByGroup, count: int(job.GroupMax)}, false
 	}
-	if v := r.turns.admits(i, leastDemand(job)); !v.OK {
+	if v := r.turns.admits(i, leastDemand(job), claim != nil); !v.OK {
 		return block{kind: blockedByQuota, verdict: v}, false
 	}
 	if claim != nil {

@@ -230,7 +230,7 @@ func (w *world) evict(plan *scheduler.Plan) string {
 	for _, e := range plan.Evictions {
 		out += fmt.Sprintf("%s is stopped (%s): %s\n", e.JobID, kinds[e.Kind], e.Reason)
 		run := w.running[e.JobID]
-		run.ending, run.again = true, true
+		run.ending, run.again, run.stopAt = true, true, w.nowMS+stopMS
 		w.running[e.JobID] = run
 	}
 	for _, c := range plan.Claims {
