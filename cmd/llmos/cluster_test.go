@@ -31,6 +31,10 @@ type scripted struct {
 	hang      bool           // WatchJob never ends
 	watching  chan struct{}  // closed when a hanging WatchJob has sent its views
 	status    *pb.ClusterStatus
+	queues    []*pb.SetQueuesRequest
+	drained   []*pb.DrainNodeRequest
+	reserved  []*pb.Reservation
+	config    *pb.SchedulerConfig
 }
 
 func (s *scripted) SubmitJob(_ context.Context, r *pb.SubmitJobRequest) (*pb.SubmitJobResponse, error) {

@@ -173,6 +173,12 @@ func (n *narrator) live(now time.Time, width int) string {
 	waited := age(now.Sub(n.began))
 	p := leading(v)
 	switch {
+	case job.GetSpec().GetArray() != nil:
+		text := fmt.Sprintf("%s copies have ended", copiesText(job))
+		if job.CopiesFailed > 0 {
+			text += fmt.Sprintf(", %d failed", job.CopiesFailed)
+		}
+		return clip(fmt.Sprintf("%s %s %s %s", spin, job.Id, waited, text), width)
 	case job.State == pb.JobState_JOB_STATE_PENDING:
 		text := "waits for a placement"
 		if v.WaitingReason != "" {

@@ -47,7 +47,7 @@ func (a *app) reserveCommand() *cobra.Command {
 			return a.with(cmd, &o.c, func(ctx context.Context, s *session) error {
 				resp, err := s.CreateReservation(ctx, &pb.CreateReservationRequest{Reservation: r})
 				if err != nil {
-					return err
+					return reservationFault(err)
 				}
 				return a.print(&o.f, resp, func() {
 					a.printf("%s is reserved: %s from %s to %s\n", r.Name, roomText(r, nil), a.clock(r.StartMs), a.clock(r.EndMs))
@@ -107,13 +107,17 @@ func (a *app) reservation(o *reserveFlags, name string) (*pb.Reservation, error)
 
 // reservationFlags maps the fields of a reservation to the flags that set them.
 var reservationFlags = map[string]string{"name": "", "start": "--start", "end": "--for", "nodes": "--nodes, --gpus, --node", "gpus": "--gpus",
-	"node": "--node", "where": "--where", "queue": "--queue", "reason": "--reason"}
+	"node": "--node", "where": "--where", "queue": "--queue", "reason": "--reason",
+	"start_ms": "--start", "end_ms": "--for", "node_ids": "--node"}
 
-// reservationFault puts the first fault of a reservation at its flag.
+// reservationFault puts a fault of a reservation at its flag.
 func reservationFault(err error) error {
 	f := fault.From(err)
-	field, _, _ := strings.Cut(f.Fault.Field, "[")
-	return f.At(reservationFlags[field], 0)
+	field, _, _ := strings.Cut(strings.TrimPrefix(f.Fault.Field, "reservation."), "[")
+	if flag, known := reservationFlags[field]; known {
+		return f.At(flag, 0)
+	}
+	return f
 }
 
 func (a *app) reserveListCommand() *cobra.Command {
