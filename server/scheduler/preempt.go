@@ -72,7 +72,8 @@ type attack struct {
 	job      *Job // with the fewest tasks
 	demand   fair.Demand
 	leaf     int
-	reclaims bool // with the job its queue would be within its guarantee
+	reclaims bool         // with the job its queue would be within its guarantee
+	from     map[int]bool // by leaf: what it holds may be reclaimed
 	victims  []victim
 	trial    *trial
 	groups   []group
@@ -91,7 +92,7 @@ func (a *attack) kindFor(run *Running, leaf int) EvictionKind {
 			return EvictPriority
 		}
 		return 0
-	case a.turns.tree != nil && a.reclaims && a.turns.tree.MayReclaim(a.leaf, leaf, a.demand):
+	case a.turns.tree != nil && a.reclaims && a.mayReclaim(leaf):
 		return EvictReclaim
 	case a.policy.Order == OrderIndex && run.Priority == a.job.Priority && run.Index > fairFactor*a.job.Index &&
 		(a.turns.tree == nil || !a.turns.tree.Protects(leaf, a.leaf, a.demand)):
@@ -100,6 +101,19 @@ func (a *attack) kindFor(run *Running, leaf int) EvictionKind {
 		return EvictResize // what it has beyond its minimum is lent to it
 	}
 	return 0
+}
+
+// mayReclaim asks the tree once for each leaf.
+func (a *attack) mayReclaim(leaf int) bool {
+	may, known := a.from[leaf]
+	if !known {
+		if a.from == nil {
+			a.from = map[int]bool{}
+		}
+		may = a.turns.tree.MayReclaim(a.leaf, leaf, a.demand)
+		a.from[leaf] = may
+	}
+	return may
 }
 
 func (r *round) minRun(run *Running) int64 {
@@ -116,7 +130,7 @@ func (a *attack) candidates() bool {
 		run := &a.s.Running[at]
 		leaf := emptyTreeLeaf
 		if a.turns.tree != nil {
-			leaf = a.turns.tree.Leaf(run.Queue)
+			leaf = a.usage.leaf(at)
 		}
 		kind := a.kindFor(run, leaf)
 		if kind == 0 {
@@ -171,8 +185,7 @@ func (a *attack) usefulOf(frees []held, lead shape) float64 {
 // checkpoint and what a restart costs, in GPU seconds, doubled for each time that it was
 // stopped for others before.
 func (r *round) lostWork(run *Running) float64 {
-	d := run.Demand()
-	size := float64(d.Share)/deviceWhole + float64(d.CPU)/cpuPerGPU
+	size := sizeOf(run)
 	restart := run.RestartMS
 	if restart <= 0 {
 		restart = r.policy.RestartMS
@@ -185,8 +198,19 @@ func (r *round) lostWork(run *Running) float64 {
 // worth is what stopping an attempt costs when its turn is over: the more the lower its index
 // is, for each GPU that it holds. On the Philly trace this does better than least lost work.
 func worth(run *Running) float64 {
-	d := run.Demand()
-	return (float64(d.Share)/deviceWhole + float64(d.CPU)/cpuPerGPU) / run.Index
+	return sizeOf(run) / run.Index
+}
+
+// sizeOf is what an attempt holds, in GPUs or their like in CPUs.
+func sizeOf(run *Running) float64 {
+	var cpu, share int64
+	for i := range run.Slots {
+		cpu += run.Slots[i].CPU
+		for j := range run.Slots[i].Devices {
+			share += int64(run.Slots[i].Devices[j].Share)
+		}
+	}
+	return float64(share)/deviceWhole + float64(cpu)/cpuPerGPU
 }
 
 // choose finds the cheapest victims with which the job places.
@@ -245,6 +269,7 @@ func (a *attack) endingParts() []held {
 
 // promising gives the nodes that are cheapest to clear, cheapest first.
 func (a *attack) promising() []int32 {
+	lead := a.leading()
 	type price struct{ lost, useful float64 }
 	prices := map[int32]*price{}
 	var nodes []int32
@@ -266,7 +291,7 @@ func (a *attack) promising() []int32 {
 				p.lost += v.lost
 			}
 			last = node
-			p.useful += a.usefulOf(v.frees[j:j+1], a.leading())
+			p.useful += a.usefulOf(v.frees[j:j+1], lead)
 		}
 	}
 	slices.Sort(nodes)

@@ -9,6 +9,7 @@ type usage struct {
 	spare    []booked
 	holders  []holder
 	at       map[[2]string]int32 // in holders, by queue and user
+	leaves   []int               // of this pass's tree, by holder
 }
 
 // booked is an attempt that counts.
@@ -100,9 +101,16 @@ func (h *holder) count(d *fair.Demand, sign int64) {
 
 // book enters the sums into a tree.
 func (u *usage) book(tree *fair.Tree) {
+	u.leaves = u.leaves[:0]
 	for i := range u.holders {
-		if h := &u.holders[i]; h.attempts > 0 {
-			tree.StartSeveral(tree.Leaf(h.queue), h.user, h.demand, h.attempts)
+		leaf, h := -1, &u.holders[i]
+		if h.attempts > 0 {
+			leaf = tree.Leaf(h.queue)
+			tree.StartSeveral(leaf, h.user, h.demand, h.attempts)
 		}
+		u.leaves = append(u.leaves, leaf)
 	}
 }
+
+// leaf gives the leaf of an attempt, by its index in the snapshot.
+func (u *usage) leaf(attempt int) int { return u.leaves[u.attempts[attempt].holder] }
