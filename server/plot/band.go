@@ -27,7 +27,7 @@ func Bands(title, xLabel, yLabel string, bands []Band, points []Series, file str
 		}
 		xs, ys = append(xs, b.X), append(ys, b.Mean, b.Lo, b.Hi)
 		count += len(b.X)
-		marks = append(marks, mark{name: b.Name, line: stroke(i), fill: pale(palette[i%len(palette)], 0x38)})
+		marks = append(marks, mark{name: b.Name, line: stroke(i, 1+i), fill: pale(palette[i%len(palette)], 0x38)})
 	}
 	for i, s := range points {
 		xs, ys = append(xs, s.X), append(ys, s.Y)
@@ -81,7 +81,7 @@ func (f *frame) band(b Band, i int) {
 	if area := append(upper, lower...); len(area) > 2 {
 		f.FillPolygon(pale(palette[i%len(palette)], 0x38), area)
 	}
-	f.StrokeLines(stroke(i), line)
+	f.StrokeLines(stroke(i, 1+i), line)
 	if b.Beyond > b.Observed {
 		x := f.atX(b.Observed)
 		f.StrokeLine2(draw.LineStyle{Color: frameInk, Width: 0.8, Dashes: []vg.Length{3, 3}}, x, f.min.Y, x, f.max.Y)

@@ -25,7 +25,7 @@ func Distribution(title, xLabel string, series []Series, file string) error {
 		}
 		slices.Sort(sorted[i])
 		points += len(sorted[i])
-		marks[i] = mark{name: s.Name, line: stroke(i)}
+		marks[i] = mark{name: s.Name, line: stroke(i, len(series))}
 	}
 	if err := checkCounts(title, len(series), points); err != nil {
 		return err
@@ -37,7 +37,7 @@ func Distribution(title, xLabel string, series []Series, file string) error {
 	return save(file, pageWidth, pageHeight, func(c draw.Canvas) {
 		f := layout(c, title, marks, x, y)
 		for i := range series {
-			f.StrokeLines(stroke(i), f.shares(sorted[i]))
+			f.StrokeLines(stroke(i, len(series)), f.shares(sorted[i]))
 		}
 	})
 }

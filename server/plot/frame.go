@@ -119,7 +119,7 @@ func swatch(c draw.Canvas, m mark, x, y vg.Length) {
 			c.FillPolygon(m.fill, box(x, y-4, x+swatchWidth, y+4))
 		}
 		style := m.line
-		style.Width *= 1.4
+		style.Width = lineWidth * 1.4
 		c.StrokeLine2(style, x, y, x+swatchWidth, y)
 	default:
 		c.FillPolygon(m.fill, box(x+4, y-4.5, x+swatchWidth, y+4.5))

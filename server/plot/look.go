@@ -24,6 +24,7 @@ const (
 	textSize    = vg.Length(10.5)
 	smallSize   = vg.Length(9)
 	lineWidth   = vg.Length(1.6)
+	lineExtra   = vg.Length(1.6) // of the first of several lines: it shows beside what covers it
 	gridWidth   = vg.Length(0.5)
 	swatchWidth = vg.Length(18)
 )
@@ -52,9 +53,11 @@ var (
 // dashes tell series apart that share a colour.
 var dashes = [][]vg.Length{nil, {5, 3}, {1.5, 2.5}, {8, 3, 1.5, 3}}
 
-// stroke is the line of the i-th series.
-func stroke(i int) draw.LineStyle {
-	return draw.LineStyle{Color: palette[i%len(palette)], Width: lineWidth, Dashes: dashes[i/len(palette)%len(dashes)]}
+// stroke is the line of the i-th of n series. Each is a little thinner than the one that it
+// may cover, so that lines that run together are all seen.
+func stroke(i, n int) draw.LineStyle {
+	width := lineWidth + lineExtra*vg.Length(n-1-i)/vg.Length(max(n, 4))
+	return draw.LineStyle{Color: palette[i%len(palette)], Width: width, Dashes: dashes[i/len(palette)%len(dashes)]}
 }
 
 // pale is a colour seen through: for bands.

@@ -22,7 +22,7 @@ func Steps(title, yLabel string, series []Series, file string) error {
 			return invalid("%s: the series %q goes back in time", title, s.Name).Hint("sort its points by X")
 		}
 		xs[i], ys[i] = s.X, s.Y
-		marks[i] = mark{name: s.Name, line: stroke(i)}
+		marks[i] = mark{name: s.Name, line: stroke(i, len(series))}
 	}
 	x0, x1, okX := span(xs...)
 	y0, y1, okY := span(ys...)
@@ -33,7 +33,7 @@ func Steps(title, yLabel string, series []Series, file string) error {
 	return save(file, pageWidth, pageHeight, func(c draw.Canvas) {
 		f := layout(c, title, marks, x, linear(y0, y1, yLabel, ticksAbout))
 		for i, s := range series {
-			f.steps(stroke(i), s, scale, i)
+			f.steps(stroke(i, len(series)), s, scale, i)
 		}
 	})
 }

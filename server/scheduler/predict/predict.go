@@ -16,7 +16,7 @@ import (
 
 // Limits of a History and weights of its levels.
 const (
-	runsKept   = 64   // last run times of a group
+	runsKept   = 128  // last run times of a group
 	groupsMost = 8192 // groups remembered; the one whose job finished longest ago goes
 	pull       = 2.0  // jobs that all wider groups together count for beside a group's own
 )

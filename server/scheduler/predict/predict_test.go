@@ -156,7 +156,7 @@ func TestEqualRunsConverge(t *testing.T) {
 		for range 40 {
 			h.Observe(k, v)
 		}
-		for range 64 {
+		for range 128 {
 			h.Observe(k, v)
 		}
 		if p := h.Predict(k, 0, nothing, 0); p.Q50 != v || p.Q90 != v {
