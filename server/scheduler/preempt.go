@@ -83,7 +83,7 @@ type attack struct {
 // only shrink; 0: neither.
 func (a *attack) kindFor(run *Running, leaf int) EvictionKind {
 	switch {
-	case run.Ending || run.NoPreempt || a.stopped[run.JobID]:
+	case run.Ending || run.NoPreempt || (len(a.stopped) > 0 && a.stopped[run.JobID]):
 		return 0
 	case a.s.NowMS-run.StartedMS < a.minRun(run):
 		return 0

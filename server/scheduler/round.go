@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -68,16 +69,34 @@ func newRound(s *Snapshot, p *pass) *round {
 	return r
 }
 
-// runningInOrder gives the attempts by job ID.
+// runningInOrder gives the attempts in submit order, in which the leader has them anyway.
 func runningInOrder(running []Running) []Running {
-	for i := 1; i < len(running); i++ { // by index: the values are large
-		if running[i-1].JobID > running[i].JobID {
-			running = slices.Clone(running)
-			slices.SortStableFunc(running, func(a, b Running) int { return strings.Compare(a.JobID, b.JobID) })
-			break
+	order := func(a, b *Running) int {
+		switch {
+		case a.Submit != b.Submit:
+			return cmp.Compare(a.Submit, b.Submit)
+		case a.Ordinal != b.Ordinal:
+			return cmp.Compare(a.Ordinal, b.Ordinal)
 		}
+		return strings.Compare(a.JobID, b.JobID)
 	}
-	return running
+	sorted := true
+	for i := 1; i < len(running) && sorted; i++ { // by address: the values are large
+		sorted = order(&running[i-1], &running[i]) <= 0
+	}
+	if sorted {
+		return running
+	}
+	at := make([]*Running, len(running))
+	for i := range running {
+		at[i] = &running[i]
+	}
+	slices.SortStableFunc(at, order)
+	ordered := make([]Running, len(running))
+	for i := range at {
+		ordered[i] = *at[i]
+	}
+	return ordered
 }
 
 // run goes through the jobs once.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand"
 	"slices"
@@ -163,6 +164,7 @@ func (l *leader) attempts() []scheduler.Running {
 	if len(l.queues) == 0 {
 		return nil
 	}
+	slices.SortFunc(l.running, func(a, b *job) int { return cmp.Compare(a.value.Submit, b.value.Submit) }) // as the leader has them
 	all := make([]scheduler.Running, len(l.running))
 	for i := range l.running {
 		all[i] = l.running[i].attempt
@@ -205,7 +207,7 @@ func (l *leader) makeRoom() {
 
 func (l *leader) end(i int) {
 	j := l.running[i]
-	l.running = slices.Delete(l.running, i, i+1) // attempts stay in the order of their submits
+	l.running = slices.Delete(l.running, i, i+1)
 	l.move(j, -1)
 }
 
