@@ -45,7 +45,10 @@ func (p Policy) bids(offers []offer, total int) {
 		by[i] = i
 		offers[i].reckon(p)
 	}
-	slices.SortStableFunc(by, func(a, b int) int { return byDescending(offers[a].left, offers[b].left) })
+	slices.SortFunc(by, func(a, b int) int {
+		x, y := &offers[a], &offers[b]
+		return cmp.Or(byDescending(x.left, y.left), cmp.Compare(min(1, x.job.held()), min(1, y.job.held())), b-a)
+	})
 	for at, i := range by {
 		offers[i].price = p.Price * float64(at+1) / float64(max(1, total))
 		offers[i].bid(p, total)
@@ -66,8 +69,20 @@ func (o *offer) reckon(p Policy) {
 	case j.Left >= 0:
 		o.left = max(j.Left/o.one, 1)
 	default: // the longer it ran, the longer it will
-		o.left = max(j.Done/o.one, p.FreshS)
+		o.left = max(classed(j.Done/o.one), p.FreshS)
 	}
+}
+
+// ageClass is the factor between classes of jobs whose length is unknown.
+const ageClass = 16
+
+// classed rounds up to a power of ageClass. Guesses of the time left that grow with the time
+// run are taken in these classes, lest jobs of one age overtake each other at every decision.
+func classed(x float64) float64 {
+	if x <= 0 {
+		return 0
+	}
+	return math.Pow(ageClass, math.Ceil(math.Log(x)/math.Log(ageClass)))
 }
 
 // freshScaling is the power of GPUs by which a job is taken to speed up before it ran.
