@@ -146,33 +146,42 @@ func steady(pods []pod, capacity, seed int64) (stays []stay, begin, end float64)
 	return stays, begin, now
 }
 
-// Constants of the replay of the trace's own times. The list is a sample that loads 1 % of
-// the cluster, so copies of it are laid over each other, on a part of the nodes.
+// Constants of the replay of the trace's own times. The list is a sample whose peak is 1 %
+// of the cluster, so copies of it are laid over each other, on a part of the nodes.
 const (
-	ownLoad  = 0.95      // mean demand over the second half of the trace
-	ownNodes = 8         // one node of so many
-	ownShift = 86_400.00 // s; each copy is shifted by up to a day
+	ownShift  = 86_400.0 // s; each copy is shifted by up to a day
+	ownRounds = 3        // of finding the number of copies
+	copiesMax = 200
+	nodesPart = 8 // one node of so many
 )
 
-// sparse takes one node of ownNodes, in the order of the seed.
+// sparse takes one node of nodesPart, in the order of the seed.
 func sparse(tr *trace) *trace {
 	t := *tr
-	t.hosts = tr.hosts[:max(1, len(tr.hosts)/ownNodes)]
+	t.hosts = tr.hosts[:max(1, len(tr.hosts)/nodesPart)]
 	return &t
 }
 
-// own lays copies of the list over each other, each shifted by a random part of a day.
+// own lays copies of the list over each other, each shifted by a random part of a day: about
+// as many as make the greatest demand at any time equal the devices. So whatever is refused
+// is refused for its shape, its model or its CPU rather than for want of devices. It is
+// measured over the second half.
 func own(pods []pod, capacity, seed int64) (stays []stay, begin, end float64) {
-	source := rand.New(rand.NewSource(seed))
 	for i := range pods {
 		end = max(end, float64(pods[i].created))
 	}
-	begin = end / 2
-	load := 0.0
-	for i := range pods {
-		load += float64(pods[i].shape.Demand()) * max(0, min(end, float64(pods[i].deleted))-max(begin, float64(pods[i].created)))
+	copies := int64(1)
+	for range ownRounds { // shifts blunt the peaks, the more the more copies there are
+		stays = laid(pods, int(copies), seed)
+		copies = max(1, min(copiesMax, copies*capacity/peak(stays)))
 	}
-	copies := int(ownLoad*float64(capacity)*(end-begin)/load + 0.5)
+	return laid(pods, int(copies), seed), end / 2, end
+}
+
+// laid gives a number of shifted copies of the list, in order of arrival.
+func laid(pods []pod, copies int, seed int64) []stay {
+	source := rand.New(rand.NewSource(seed))
+	stays := make([]stay, 0, copies*len(pods))
 	for range copies {
 		shift := ownShift * source.Float64()
 		for i := range pods {
@@ -180,5 +189,25 @@ func own(pods []pod, capacity, seed int64) (stays []stay, begin, end float64) {
 		}
 	}
 	slices.SortStableFunc(stays, func(a, b stay) int { return cmp.Compare(a.from, b.from) })
-	return stays, begin, end
+	return stays
+}
+
+// peak is the greatest demand at any time, at least 1.
+func peak(stays []stay) int64 {
+	type step struct {
+		at     float64
+		demand int64
+	}
+	steps := make([]step, 0, 2*len(stays))
+	for i := range stays {
+		d := stays[i].shape.Demand()
+		steps = append(steps, step{stays[i].from, d}, step{stays[i].until, -d})
+	}
+	slices.SortFunc(steps, func(a, b step) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.demand, b.demand)) })
+	most, now := int64(1), int64(0)
+	for _, s := range steps {
+		now += s.demand
+		most = max(most, now)
+	}
+	return most
 }
