@@ -225,7 +225,7 @@ func (r *round) earliest(job *Job) (*keep, bool) {
 			}
 		}
 		s := &search{round: r, job: job, length: lengthOf(job), trial: r.trial(nodes), at: r.s.NowMS}
-		s.groups = s.trial.room.groups(job) // shapes are of their room
+		s.trial.asks(job)
 		if k, ok := s.run(ends[:n]); ok {
 			return k, true
 		}
@@ -239,7 +239,6 @@ func (r *round) earliest(job *Job) (*keep, bool) {
 type search struct {
 	*round
 	job     *Job
-	groups  []group
 	length  int64
 	trial   *trial
 	taken   []bool // by keep: what it will run on is out of the room
@@ -269,7 +268,7 @@ func (s *search) run(ends []ending) (*keep, bool) {
 			s.trial.addAll(s.partsOf(&ends[i]), 1)
 		}
 		s.reserved(at)
-		if !s.trial.mayFit(s.groups) {
+		if !s.trial.mayFit() {
 			continue
 		}
 		if s.skipped < s.skip {

@@ -76,7 +76,6 @@ type attack struct {
 	from     map[int]bool // by leaf: what it holds may be reclaimed
 	victims  []victim
 	trial    *trial
-	groups   []group
 }
 
 // kindFor says for which reason the attempt may be stopped for the job; EvictResize: it may
@@ -136,7 +135,7 @@ func (a *attack) candidates() bool {
 		if kind == 0 {
 			continue
 		}
-		v := victim{run: at, kind: kind, leaf: leaf, lost: a.lostWork(run), frees: a.now.room.partsOfSlots(run.Slots)}
+		v := victim{run: at, kind: kind, leaf: leaf, lost: a.lostWork(run), frees: a.partsOfRun(at)}
 		if v.useful = a.usefulOf(v.frees, lead); v.useful == 0 {
 			continue
 		}
@@ -238,7 +237,7 @@ func (a *attack) choose() ([]int, bool) {
 	}
 	a.trial = a.round.trial(all)
 	a.trial.addAll(ending, 1)
-	a.groups = a.trial.room.groups(a.job)
+	a.trial.asks(a.job)
 	if a.enough(nil) {
 		return nil, false // it will fit when those have stopped that are being stopped
 	}
@@ -261,7 +260,7 @@ func (a *attack) endingParts() []held {
 	var parts []held
 	for i := range a.s.Running {
 		if run := &a.s.Running[i]; run.Ending {
-			parts = append(parts, a.now.room.partsOfSlots(run.Slots)...)
+			parts = append(parts, a.partsOfRun(i)...)
 		}
 	}
 	return parts
@@ -271,7 +270,7 @@ func (a *attack) endingParts() []held {
 func (a *attack) promising() []int32 {
 	lead := a.leading()
 	type price struct{ lost, useful float64 }
-	prices := map[int32]*price{}
+	prices, lead := map[int32]*price{}, a.leading()
 	var nodes []int32
 	for i := range a.victims {
 		v := &a.victims[i]
@@ -347,7 +346,7 @@ func (a *attack) enough(set []int) bool {
 		for _, v := range used {
 			a.trial.addAll(a.victims[v].frees, 1)
 		}
-		ok = a.trial.mayFit(a.groups) && a.trial.fits(a.job)
+		ok = a.trial.mayFit() && a.trial.fits(a.job)
 		for _, v := range used {
 			a.trial.addAll(a.victims[v].frees, -1)
 		}

@@ -38,20 +38,16 @@ func (r *room) partsSince(mark int) []held {
 	return parts
 }
 
-// endings gives all known ends by time.
+// endingsMax bounds the ends of running attempts that are looked at, the first to end first. A
+// job that could start only later has no reservation in time.
+const endingsMax = 8192
+
+// endings gives the known ends by time.
 func (r *round) endings() []ending {
 	p := &r.profile
 	if !p.loaded {
 		p.loaded = true
-		for i := range r.s.Running {
-			at := endOfRunning(&r.s.Running[i], r.s.NowMS)
-			if r.stopped[r.s.Running[i].JobID] {
-				at = r.s.NowMS + endingMS
-			}
-			if at != forever {
-				p.fresh = append(p.fresh, ending{atMS: at, run: int32(i)})
-			}
-		}
+		p.ends = r.runningEnds()
 		for _, c := range r.claimList {
 			if at := endOf(r.s.NowMS, c.length); at != forever {
 				p.fresh = append(p.fresh, ending{atMS: at, run: -1, parts: c.parts})
@@ -66,12 +62,52 @@ func (r *round) endings() []ending {
 	return p.ends
 }
 
+// runningEnds gives the first known ends of running attempts.
+func (r *round) runningEnds() []ending {
+	type end struct {
+		atMS int64
+		run  int32
+	}
+	var ends []end
+	for i := range r.s.Running {
+		at := endOfRunning(&r.s.Running[i], r.s.NowMS)
+		if r.stopped[r.s.Running[i].JobID] {
+			at = r.s.NowMS + endingMS
+		}
+		if at != forever {
+			ends = append(ends, end{at, int32(i)})
+		}
+	}
+	slices.SortFunc(ends, func(a, b end) int {
+		if a.atMS != b.atMS {
+			return cmp.Compare(a.atMS, b.atMS)
+		}
+		return cmp.Compare(a.run, b.run)
+	})
+	first := make([]ending, min(len(ends), endingsMax))
+	for i := range first {
+		first[i] = ending{atMS: ends[i].atMS, run: ends[i].run}
+	}
+	return first
+}
+
 // partsOf gives what an ending releases.
 func (r *round) partsOf(e *ending) []held {
 	if e.parts == nil && e.run >= 0 {
-		e.parts = r.now.room.partsOfSlots(r.s.Running[e.run].Slots)
+		e.parts = r.partsOfRun(int(e.run))
 	}
 	return e.parts
+}
+
+// partsOfRun gives what a running attempt holds; nobody may modify it.
+func (r *round) partsOfRun(run int) []held {
+	if r.runParts == nil {
+		r.runParts = make([][]held, len(r.s.Running))
+	}
+	if r.runParts[run] == nil {
+		r.runParts[run] = r.now.room.partsOfSlots(r.s.Running[run].Slots)
+	}
+	return r.runParts[run]
 }
 
 // partsOfSlots finds nodes and devices by their IDs. Those that are gone are left out, and
@@ -126,6 +162,11 @@ type trial struct {
 	at   map[int32]int32 // and back
 
 	running []Running
+
+	groups []group   // of the gang that it is for
+	admits [][]int32 // by group: the tasks that each node admits
+	totals []int64   // by group: their sum
+	dirty  []int32   // nodes that changed since
 }
 
 // trial copies nodes of the room as they are now.
@@ -166,6 +207,7 @@ func (t *trial) add(k *held, sign int64) {
 		local.devices[j].device += offset
 	}
 	t.room.add(&local, sign)
+	t.dirty = append(t.dirty, i)
 }
 
 // reopen closes (by 1) or opens (by -1) a node once more.
@@ -173,6 +215,7 @@ func (t *trial) reopen(node int32, by int) {
 	if i, ok := t.at[node]; ok {
 		t.room.nodes[i].closed += int16(by)
 		t.room.open(int(i))
+		t.dirty = append(t.dirty, i)
 	}
 }
 
@@ -216,10 +259,33 @@ func (t *trial) fits(job *Job) bool {
 	return ok
 }
 
-// mayFit is a quick look: whether each role by itself finds enough room.
-func (t *trial) mayFit(groups []group) bool {
-	for i := range groups {
-		if t.room.fitsUpTo(&groups[i].shape, int64(groups[i].count)) < int64(groups[i].count) {
+// asks says which gang will be asked about, by mayFit.
+func (t *trial) asks(job *Job) {
+	t.groups = t.room.groups(job)
+	t.totals = make([]int64, len(t.groups))
+	t.admits = make([][]int32, len(t.groups))
+	for g := range t.groups {
+		t.admits[g] = make([]int32, len(t.of))
+	}
+	t.dirty = t.dirty[:0]
+	for i := range t.of {
+		t.dirty = append(t.dirty, int32(i))
+	}
+}
+
+// mayFit is a quick look: whether each role by itself finds enough room. It costs a look at
+// the nodes that changed since it was asked last.
+func (t *trial) mayFit() bool {
+	for _, i := range t.dirty {
+		for g := range t.groups {
+			now := t.room.fit(int(i), &t.groups[g].shape)
+			t.totals[g] += int64(now - t.admits[g][i])
+			t.admits[g][i] = now
+		}
+	}
+	t.dirty = t.dirty[:0]
+	for g := range t.groups {
+		if t.totals[g] < int64(t.groups[g].count) {
 			return false
 		}
 	}

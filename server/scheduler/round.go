@@ -19,6 +19,7 @@ type round struct {
 	groups         map[string]int32
 	keeps          []*keep // by the time from which it binds, then as they were made
 	views          map[viewKey]*placer
+	runParts       [][]held // by index in Snapshot.Running; nil: not looked at yet
 	profile        profile
 	claims         map[string]*claimed // by job ID
 	claimList      []*claimed
