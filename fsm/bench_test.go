@@ -128,6 +128,23 @@ func BenchmarkBatch(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/1000/float64(n), "µs/command")
 }
 
+// BenchmarkArray submits an array of 1,000 copies in one command, and stops it in another.
+func BenchmarkArray(b *testing.B) {
+	c := newBenchCluster(b, 10_000)
+	n := 0
+	for b.Loop() {
+		n++
+		submit := benchSubmit(fmt.Sprintf("r-%d", n), 1)
+		submit.GetSubmitJob().Spec.Array = &pb.ArraySpec{Count: 1000}
+		id := c.must(b, submit)[0].JobId
+		c.must(b, &pb.Command{Op: &pb.Command_StopJob{StopJob: &pb.StopJob{JobId: id}}})
+		if c.fsm.State().Job(id).State != pb.JobState_JOB_STATE_CANCELLED {
+			b.Fatal("the array has not ended")
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/1000/1000/float64(n), "µs/copy")
+}
+
 // BenchmarkUnfinished walks 10,000 waiting jobs, as a scheduling pass does.
 func BenchmarkUnfinished(b *testing.B) {
 	s := newBenchCluster(b, 10_000).fsm.State()

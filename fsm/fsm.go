@@ -1,7 +1,8 @@
 // Package fsm is the replicated state machine: Apply takes the next entry of the log and makes
 // the next state. It is a pure function of the state and the entry: no clock, no randomness, no
-// I/O. Time and identifiers come in with the command. It holds the life of jobs, attempts,
-// tasks and nodes; the tables and the ledger are package state's.
+// I/O. Time and identifiers come in with the command. It holds the life of jobs and their copies,
+// attempts, tasks and nodes, who waits for whom, the queue tree, reservations, the scheduling policy
+// and what was used; the tables and the ledger are package state's.
 //
 // It does not order entries, store them or send anything: server does, and wakes by Changed.
 // Apply and Restore are called from one goroutine, Raft's; everything else from any.
