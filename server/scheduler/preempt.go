@@ -11,11 +11,12 @@ import (
 
 // Bounds of preemption in one pass.
 const (
-	preemptsMax   = 8    // jobs for which victims are looked for
-	victimsMax    = 1024 // attempts among which they are looked for
-	nodesPerTask  = 4    // nodes that are looked at for each task of the gang,
-	nodesAtLeast  = 256  // and at least so many
-	preemptedMax  = 6    // preemptions beyond which an attempt's price no longer doubles
+	preemptsMax   = 8       // jobs for which victims are looked for
+	scansMax      = 100_000 // attempts that are looked at for all of them, but for a single job
+	victimsMax    = 1024    // attempts among which they are looked for
+	nodesPerTask  = 4       // nodes that are looked at for each task of the gang,
+	nodesAtLeast  = 256     // and at least so many
+	preemptedMax  = 6       // preemptions beyond which an attempt's price no longer doubles
 	cpuPerGPU     = 16_000
 	fairFactor    = 2 // an attempt's index must be so many times a waiting job's to be stopped for it
 	tierShrink    = 0
@@ -48,6 +49,10 @@ func (r *round) preempt(i int, why block) int {
 	default:
 		return 0 // limits on the number of jobs, and users' limits, are no reason to stop others
 	}
+	if r.scans > 0 && r.scans+len(r.s.Running) > scansMax {
+		return 0
+	}
+	r.scans += len(r.s.Running)
 	small := job.sized(0)
 	a := &attack{round: r, i: i, job: &small, demand: small.Demand(nil), leaf: emptyTreeLeaf}
 	if r.turns.tree != nil {

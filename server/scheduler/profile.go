@@ -16,6 +16,7 @@ type profile struct {
 // ending is an attempt's release of what it holds.
 type ending struct {
 	atMS  int64
+	order int32  // among those at one time
 	run   int32  // index in Snapshot.Running, or -1
 	parts []held // of a running attempt nil until they are asked for
 }
@@ -55,9 +56,12 @@ func (r *round) endings() []ending {
 		}
 	}
 	if len(p.fresh) > 0 {
+		for i := range p.fresh {
+			p.fresh[i].order = int32(len(p.ends) + i)
+		}
 		p.ends = append(p.ends, p.fresh...)
 		p.fresh = nil
-		slices.SortStableFunc(p.ends, func(a, b ending) int { return cmp.Compare(a.atMS, b.atMS) })
+		slices.SortFunc(p.ends, func(a, b ending) int { return cmp.Or(cmp.Compare(a.atMS, b.atMS), cmp.Compare(a.order, b.order)) })
 	}
 	return p.ends
 }

@@ -28,6 +28,7 @@ type round struct {
 	wishes         map[string][]int32   // sizes by job ID; nil: not read yet
 	starved        []*Job               // that wait for room
 	stopped        map[string]bool      // jobs that this plan stops
+	scans          int                  // attempts looked at as victims
 	preempts       int                  // jobs for which victims were looked for
 	searches       int                  // for the earliest start of a job
 	reserved, held int                  // jobs with a reservation, and with held nodes
