@@ -31,6 +31,7 @@ type cluster struct {
 	b            Backend
 	log          *slog.Logger
 	agentSilence time.Duration // 0: the constant; tests shorten it
+	whatIfSpan   time.Duration // 0: the constant; tests lengthen it
 }
 
 // SubmitJob validates a job and commits it. The same request ID gives the same job.

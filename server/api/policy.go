@@ -96,7 +96,11 @@ func (s *cluster) PlanJob(ctx context.Context, req *pb.PlanJobRequest) (*pb.Plan
 	if err := s.checkTerms(st, req.GetSpec()); err != nil {
 		return nil, err
 	}
-	return s.b.Plan(ctx, req.GetSpec(), userOf(ctx))
+	plan, err := s.b.Plan(ctx, req.GetSpec(), userOf(ctx))
+	if err == nil && !plan.GetStartsNow() && plan.GetExplanation() != nil && len(plan.Explanation.WouldStart) == 0 {
+		plan.Explanation.WouldStart = s.whatIf(ctx, req.GetSpec(), userOf(ctx))
+	}
+	return plan, err
 }
 
 // GetForecast gives the fit of a job's demand over time.

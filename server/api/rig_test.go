@@ -43,7 +43,8 @@ type rig struct {
 	propose  func(ctx context.Context, apply func() []*pb.Result) ([]*pb.Result, error) // nil: apply
 	reason   string                                                                     // Explain's
 	progress []*pb.Progress
-	ahead    time.Duration // of the servers' clock
+	ahead    time.Duration                              // of the servers' clock
+	plan     func(spec *pb.JobSpec) *pb.PlanJobResponse // nil: it waits
 }
 
 // backend is one server of the rig.
@@ -108,7 +109,7 @@ func (r *rig) server(id string) *backend {
 	b.gate.wait = 500 * time.Millisecond
 	opts := append(transport.ServerOptions(), grpc.ChainUnaryInterceptor(b.gate.unary), grpc.ChainStreamInterceptor(b.gate.stream))
 	b.grpc = grpc.NewServer(opts...)
-	pb.RegisterClusterServiceServer(b.grpc, &cluster{b: b, log: r.log, agentSilence: 300 * time.Millisecond})
+	pb.RegisterClusterServiceServer(b.grpc, &cluster{b: b, log: r.log, agentSilence: 300 * time.Millisecond, whatIfSpan: testTime})
 	pb.RegisterJoinServiceServer(b.grpc, &join{b: b, log: r.log})
 	pb.RegisterSessionServiceServer(b.grpc, pb.UnimplementedSessionServiceServer{})
 	pb.RegisterAgentServiceServer(b.grpc, pb.UnimplementedAgentServiceServer{})
@@ -261,12 +262,17 @@ func (b *backend) Explain(string) *pb.Explanation {
 	if b.r.reason == "" {
 		return nil
 	}
-	return &pb.Explanation{Reason: b.r.reason, Remedy: "wait", ExpectedStartMs: 1234, WouldStart: []string{"with 1 GPU"}}
+	return &pb.Explanation{Reason: b.r.reason, Remedy: "wait", ExpectedStartMs: 1234}
 }
 
 func (b *backend) ExpectedEnd(string) int64 { return 5678 }
 
 func (b *backend) Plan(_ context.Context, spec *pb.JobSpec, user string) (*pb.PlanJobResponse, error) {
+	b.r.mu.Lock()
+	defer b.r.mu.Unlock()
+	if b.r.plan != nil {
+		return b.r.plan(spec), nil
+	}
 	return &pb.PlanJobResponse{Explanation: &pb.Explanation{Reason: "planned " + spec.GetName() + " for " + user}}, nil
 }
 
