@@ -11,6 +11,7 @@ import (
 
 	"llmos/fsm/state"
 	pb "llmos/proto/llmos/v1"
+	"llmos/server/controller"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite the expected parts of testdata")
@@ -80,10 +81,15 @@ func converse(t *testing.T, file string) {
 //	refuse          their outcome is an error, and they are not applied
 //	unknown         their outcome is an error, and they are applied all the same
 //	wait 5s         let time pass
-//	ticks 60s       let time pass, ticking whenever it is wanted, and commit what follows
+//	ticks 60s [NODE ...]   let time pass, ticking whenever it is wanted, and commit what follows;
+//	                the nodes send heartbeats meanwhile
 //	lead            another server leads: a new controller on the same state, no sessions
 //	show            the state in short
 //	explain JOB
+//	plan ...        a dry run of a job, in the words of submit
+//	forecast JOB    what is known of its demand in an hour, in short
+//	log COMMAND     a command of the log as text, such as log drain_node{node_id:"n-a" drain{}}
+//	progress NODE TASK STEP/STEPS [MiB of memory]
 func (r *rig) do(line string) string {
 	words := strings.Fields(line)
 	switch words[0] {
@@ -121,7 +127,7 @@ func (r *rig) do(line string) string {
 	case "wait":
 		r.pass(duration(r.t, words[1]))
 	case "ticks":
-		return r.ticks(duration(r.t, words[1]))
+		return r.ticks(duration(r.t, words[1]), words[2:]...)
 	case "lead":
 		r.lead()
 	case "show":
@@ -130,6 +136,14 @@ func (r *rig) do(line string) string {
 		x := r.loop.Explain(words[1])
 		reason, remedy, details := x.GetReason(), x.GetRemedy(), x.GetDetails()
 		return fmt.Sprintf("%s: %s; %s; %q\n", words[1], reason, remedy, details)
+	case "plan":
+		return planText(r.loop.PlanJob(submit(r.t, words[1:]).GetSubmitJob().Spec, "someone"))
+	case "forecast":
+		return forecastText(r.loop.Forecast(words[1], time.Hour.Milliseconds()))
+	case "log":
+		r.apply(command(r.t, strings.TrimPrefix(line, "log ")))
+	case "progress":
+		r.loop.Step(controller.ProgressArrived{NodeID: words[1], Progress: []*pb.Progress{r.progress(words[2:])}}, r.now)
 	default:
 		r.t.Fatalf("unknown command %q", line)
 	}

@@ -3,7 +3,6 @@ package controller_test
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -129,7 +128,8 @@ func (r *rig) pass(d time.Duration) {
 }
 
 // ticks lets time pass as package server would: waking when it is wanted.
-func (r *rig) ticks(d time.Duration) string {
+// The nodes send heartbeats meanwhile.
+func (r *rig) ticks(d time.Duration, nodes ...string) string {
 	out := r.flush()
 	for end := r.now + d; r.now < end; {
 		next, ok := r.loop.NextTick()
@@ -140,6 +140,9 @@ func (r *rig) ticks(d time.Duration) string {
 			r.t.Fatalf("NextTick gives %s at %s", next, r.now)
 		}
 		r.pass(next - r.now)
+		for _, node := range nodes {
+			r.heard(node)
+		}
 		got := r.flush()
 		for len(r.flight) > 0 {
 			got += r.commit(outcomeApplied)
@@ -287,86 +290,3 @@ func show(st *state.State) string {
 }
 
 func shortState(s pb.TaskState) string { return strings.TrimPrefix(s.String(), "TASK_STATE_") }
-
-func (r *rig) print(effect controller.Effect) string {
-	switch e := effect.(type) {
-	case controller.Propose:
-		var parts []string
-		for _, c := range e.Commands {
-			parts = append(parts, commandText(c))
-		}
-		return fmt.Sprintf("propose %d: %s\n", e.ID, strings.Join(parts, "; "))
-	case controller.Send:
-		return fmt.Sprintf("send %s/%d: %s\n", e.NodeID, e.Session, messageText(e.Message))
-	case controller.CloseSession:
-		return fmt.Sprintf("close %s/%d: %s\n", e.NodeID, e.Session, e.Fault.Message)
-	}
-	r.t.Fatalf("unknown effect %T", effect)
-	return ""
-}
-
-func commandText(c *pb.Command) string {
-	switch op := c.Op.(type) {
-	case *pb.Command_RegisterNode:
-		return "register " + op.RegisterNode.Node.Id
-	case *pb.Command_SetNodeState:
-		return fmt.Sprintf("set %s %s (%s)", op.SetNodeState.NodeId, strings.TrimPrefix(op.SetNodeState.State.String(), "NODE_STATE_"), op.SetNodeState.Reason)
-	case *pb.Command_ReportTasks:
-		return fmt.Sprintf("report %s %s", op.ReportTasks.NodeId, reportsText(op.ReportTasks.Reports))
-	case *pb.Command_LoseTasks:
-		return fmt.Sprintf("lose %s %v (%s)", op.LoseTasks.NodeId, op.LoseTasks.TaskIds, op.LoseTasks.Reason)
-	case *pb.Command_ApplyPlan:
-		var gangs []string
-		for _, g := range op.ApplyPlan.Gangs {
-			text := fmt.Sprintf("%s.e%d", g.JobId, g.Epoch)
-			for _, task := range g.Tasks {
-				text += " " + task.NodeId
-				for _, d := range task.Devices {
-					text += "[" + d.DeviceId + "]"
-				}
-			}
-			gangs = append(gangs, text)
-		}
-		return "plan " + strings.Join(gangs, ", ")
-	case *pb.Command_VerifyHash:
-		return fmt.Sprintf("verify %d", op.VerifyHash.Index)
-	case *pb.Command_Collect:
-		return "collect"
-	}
-	return fmt.Sprintf("%T", c.Op)
-}
-
-func reportsText(reports []*pb.TaskReport) string {
-	var parts []string
-	for _, report := range reports {
-		parts = append(parts, report.TaskId+"="+shortState(report.State))
-	}
-	return strings.Join(parts, " ")
-}
-
-func messageText(m *pb.ServerMessage) string {
-	switch m := m.Message.(type) {
-	case *pb.ServerMessage_Welcome:
-		return fmt.Sprintf("welcome of %s, heartbeat %d ms", m.Welcome.LeaderId, m.Welcome.HeartbeatMs)
-	case *pb.ServerMessage_Acknowledge:
-		return fmt.Sprintf("acknowledge %d", m.Acknowledge.Seq)
-	case *pb.ServerMessage_Desired:
-		kind := "changes"
-		if m.Desired.Full {
-			kind = "everything"
-		}
-		text := fmt.Sprintf("%s at %d:", kind, m.Desired.Index)
-		for _, a := range m.Desired.Assignments {
-			text += fmt.Sprintf(" %s=%s", a.Task.Id, strings.TrimPrefix(a.Task.Desired.String(), "TASK_DESIRED_"))
-			if a.Role == nil || a.Allocation == nil || a.Attempt == nil || string(a.AttemptKey) != fmt.Sprintf("%s/%d", a.Task.JobId, a.Task.Epoch) {
-				text += "(incomplete)"
-			}
-		}
-		if len(m.Desired.Forget) > 0 {
-			slices.Sort(m.Desired.Forget)
-			text += fmt.Sprintf(" forget %v", m.Desired.Forget)
-		}
-		return text
-	}
-	return "nothing"
-}
