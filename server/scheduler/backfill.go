@@ -158,8 +158,13 @@ func (r *round) placeIn(p *placer, i int, job *Job) (tasks []TaskPlacement, coun
 		}
 		asked = &sized
 	}
+	mark := len(p.room.trail)
 	entries, ok := p.put(asked)
 	if !ok {
+		return nil, nil, false
+	}
+	if r.byModel && !r.turns.admits(i, p.room.takenSince(mark), r.claims[job.ID] != nil).OK {
+		p.room.rollback(mark) // it would get devices of a model that its queue may have no more of
 		return nil, nil, false
 	}
 	if job.elastic() {

@@ -16,7 +16,7 @@ type Cache struct {
 // Schedule gives the plan that the function Schedule gives.
 func (c *Cache) Schedule(s Snapshot, policy Policy) *Plan {
 	policy = policy.withDefaults()
-	jobs := inOrder(s.Pending, policy)
+	jobs := inOrder(s.Pending, policy, s.NowMS)
 	r := c.load(s.Nodes, policy.Weights, roundRatio(cpuPerDevice(jobs)))
 	if r.pricing.prices != s.Packing {
 		r.priceBy(s.Packing)

@@ -69,11 +69,36 @@ func (q *sequence) placed(i int, d fair.Demand) {
 	}
 }
 
+// urgentMS is the slack below which a job with a deadline goes before others of its priority
+// and, where there are queues, of its user.
+const urgentMS = 600_000
+
+// latestStart is the time until which a job can start and meet its deadline; forever when it
+// has none, has missed it, or has time enough.
+func latestStart(j *Job, nowMS int64) int64 {
+	if j.DeadlineMS <= nowMS {
+		return forever
+	}
+	if latest := j.DeadlineMS - max(j.Q90, 0); latest <= nowMS+urgentMS {
+		return latest
+	}
+	return forever
+}
+
 // inOrder gives the jobs by rank, which is total, so that equal snapshots give equal plans.
-func inOrder(jobs []Job, policy Policy) []Job {
+func inOrder(jobs []Job, policy Policy, nowMS int64) []Job {
 	rank := byRank
 	if policy.Order == OrderIndex {
 		rank = byIndex
+	}
+	for i := range jobs {
+		if jobs[i].DeadlineMS > 0 {
+			usual := rank
+			rank = func(a, b *Job) int {
+				return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(latestStart(a, nowMS), latestStart(b, nowMS)), usual(a, b))
+			}
+			break
+		}
 	}
 	sorted := true
 	for i := 1; i < len(jobs) && sorted; i++ {

@@ -35,7 +35,7 @@ func (p *pass) grant(job *Job, entries []int) []TaskPlacement {
 		}
 		for _, g := range r.granted[entry.first:entry.last] {
 			tasks[rank].Devices = append(tasks[rank].Devices,
-				Grant{DeviceID: spec.Devices[g.device-first].ID, Share: g.share, Memory: g.memory})
+				Grant{DeviceID: spec.Devices[g.device-first].ID, Share: g.share, Memory: g.memory, Model: spec.Devices[g.device-first].Model})
 		}
 		if entry.ports > 0 {
 			tasks[rank].Ports = p.choosePorts(job, entry)

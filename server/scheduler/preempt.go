@@ -244,7 +244,7 @@ func (a *attack) choose() ([]int, bool) {
 	a.trial.addAll(ending, 1)
 	a.trial.asks(a.job)
 	if a.enough(nil) {
-		return nil, false // it will fit when those have stopped that are being stopped
+		return nil, a.job.Claim != nil && len(ending) > 0 // it fits when those have stopped that are being stopped
 	}
 	candidates := make([]victims.Candidate, len(a.victims))
 	for i := range a.victims {
@@ -415,7 +415,7 @@ func (a *attack) enter(chosen []int) int {
 		a.trial.addAll(a.victims[v].frees, 1)
 	}
 	need, ok := a.trial.put(a.job)
-	if !ok || len(used) == 0 {
+	if !ok {
 		return 0
 	}
 	job := &a.jobs[a.i]
@@ -427,12 +427,12 @@ func (a *attack) enter(chosen []int) int {
 		a.evict(&a.victims[at], job)
 	}
 	a.plan.Claims = append(a.plan.Claims, NewClaim{JobID: job.ID, Claim: claim,
-		Reason: fmt.Sprintf("%s stopped for it", pluralAre(len(used)))})
+		Reason: fmt.Sprintf("%s stopped for it", pluralAre(max(1, len(used))))})
 	a.keepClaim(job.ID, claim, lengthOf(job))
 	if a.turns.tree != nil {
 		a.turns.placed(a.i, a.demand)
 	}
-	return len(used)
+	return max(1, len(used))
 }
 
 func pluralAre(n int) string {

@@ -17,6 +17,7 @@ type round struct {
 	plan           *Plan
 	turns          *sequence
 	groups         map[string]int32
+	byModel        bool    // some quota is by device model
 	keeps          []*keep // by the time from which it binds, then as they were made
 	views          map[viewKey]*placer
 	runParts       [][]held // by index in Snapshot.Running; nil: not looked at yet
@@ -60,8 +61,9 @@ const (
 func newRound(s *Snapshot, p *pass) *round {
 	s.Running = runningInOrder(s.Running)
 	r := &round{pass: p, s: s, groups: map[string]int32{}, stopped: map[string]bool{}, views: map[viewKey]*placer{}}
-	r.plan = &Plan{policy: p.policy, nowMS: s.NowMS, jobs: p.jobs, nodes: p.now.room.spec, running: s.Running, ratio: p.ratio,
+	r.plan = &Plan{policy: p.policy, snapshot: *s, nowMS: s.NowMS, jobs: p.jobs, nodes: p.now.room.spec, running: s.Running, ratio: p.ratio,
 		placed: map[int]bool{}, blocks: map[int]block{}}
+	r.byModel = r.modelsMatter()
 	r.turns = newSequence(p.jobs, p.policy, r.queueTree(), leastDemand)
 	for i := range s.Running {
 		if g := s.Running[i].Group; g != "" {
@@ -226,7 +228,7 @@ func (r *round) accept(i int, tasks []TaskPlacement, counts []int32, mark int, r
 	r.plan.Placements = append(r.plan.Placements, Placement{JobID: job.ID, Tasks: tasks, Counts: counts, Reason: reason})
 	r.plan.placed[i] = true
 	r.tasks += len(tasks)
-	r.turns.placed(i, job.Demand(counts))
+	r.turns.placed(i, r.now.room.takenSince(mark))
 	if job.Group != "" {
 		r.groups[job.Group]++
 	}

@@ -112,18 +112,20 @@ type Plan struct {
 	Evictions  []Eviction  // attempts to be ended; applied before the placements
 	Claims     []NewClaim  // room to be kept; applied after the evictions
 
-	policy  Policy
-	nowMS   int64
-	jobs    []Job   // by rank
-	turn    []int32 // by index in jobs: when its turn came
-	nodes   []Node
-	running []Running
-	ratio   float64
-	keeps   []*keep
-	claimed string        // ID of a job for which room is claimed; empty: none
-	placed  map[int]bool  // by index in jobs
-	blocks  map[int]block // by index in jobs: what other than the room is in the way
-	left    leftRoom      // what is free after the placements, holds aside; made when asked for
+	policy   Policy
+	nowMS    int64
+	jobs     []Job   // by rank
+	turn     []int32 // by index in jobs: when its turn came
+	nodes    []Node
+	running  []Running
+	ratio    float64
+	keeps    []*keep
+	claimed  string        // ID of a job for which room is claimed; empty: none
+	placed   map[int]bool  // by index in jobs
+	blocks   map[int]block // by index in jobs: what other than the room is in the way
+	snapshot Snapshot
+	outlook  outlook
+	left     leftRoom // what is free after the placements, holds aside; made when asked for
 }
 
 // Placement places one job's gang.

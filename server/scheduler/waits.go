@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"sync"
 
 	"llmos/server/scheduler/fair"
 )
@@ -156,17 +157,21 @@ func (p *Plan) behindKept(job *Job) (Reason, bool) {
 	return Reason{}, false
 }
 
-// inTime adds what is known of the job's turn: what is kept for it, when it is expected to
-// start, and who is before it.
+// inTime adds what is known of the job's turn: when it is expected to start, who is before it,
+// and what is kept for it.
 func (p *Plan) inTime(i int, reason Reason) Reason {
 	job := &p.jobs[i]
+	start := p.expected(job.ID)
+	if start > 0 && reason.Cause >= CauseCapacity && reason.Cause <= CauseNextPass {
+		reason.Remedy += "; expected to start about " + clock(start, p.nowMS)
+	}
 	for _, k := range p.keeps {
 		if k.job == nil || k.job.ID != job.ID {
 			continue
 		}
 		where := listed(p.namesOf(k), holdersShown)
 		if k.start > 0 {
-			reason.Details = append(reason.Details, fmt.Sprintf("it is expected to start %s on %s", clock(k.start, p.nowMS), where))
+			reason.Details = append(reason.Details, fmt.Sprintf("%s %s reserved for it from %s on", where, isAre(len(p.namesOf(k))), clock(k.start, p.nowMS)))
 		} else {
 			reason.Details = append(reason.Details, "it has waited long: its share of "+where+" is kept free for it")
 		}
@@ -182,9 +187,48 @@ func (p *Plan) inTime(i int, reason Reason) Reason {
 	}
 	switch {
 	case ahead > 0 && same == ahead && job.Queue != "":
-		reason.Details = append(reason.Details, fmt.Sprintf("%s of %s before it in order", plural(int64(ahead), "pending job"), job.Queue))
+		reason.Details = append(reason.Details, fmt.Sprintf("behind %s of %s", plural(int64(ahead), "job"), job.Queue))
 	case ahead > 0:
-		reason.Details = append(reason.Details, plural(int64(ahead), "pending job")+" before it in order")
+		reason.Details = append(reason.Details, "behind "+plural(int64(ahead), "job"))
 	}
 	return reason
+}
+
+func isAre(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
+}
+
+// lookAheadMax is the number of waiting jobs, from the first, whose start can be foretold.
+const lookAheadMax = 32
+
+// outlook is when waiting jobs would start if each in its turn got a reservation; found out
+// once, when somebody asks.
+type outlook struct {
+	once   sync.Once
+	starts map[string]int64 // Unix milliseconds, by job ID
+}
+
+// expected gives the time at which a job is expected to start, as far as run times are
+// predicted; 0: unknown.
+func (p *Plan) expected(jobID string) int64 {
+	p.outlook.once.Do(func() {
+		policy := p.policy
+		policy.Backfill, policy.ReservationsMax = BackfillConservative, lookAheadMax
+		policy.NoPreempt, policy.Holds = true, -1
+		p.outlook.starts = map[string]int64{}
+		for _, w := range Schedule(p.snapshot, policy).Waiting {
+			if w.StartMS > 0 {
+				p.outlook.starts[w.JobID] = w.StartMS
+			}
+		}
+		for i := range p.Waiting {
+			if w := &p.Waiting[i]; w.StartMS > 0 {
+				p.outlook.starts[w.JobID] = w.StartMS
+			}
+		}
+	})
+	return p.outlook.starts[jobID]
 }
