@@ -111,7 +111,7 @@ func (d *departures) Pop() any {
 // Constants of the steady state.
 const (
 	steadyLoad     = 0.95
-	steadyArrivals = 100_000 // measured ones; a quarter as many come before as warm-up
+	steadyArrivals = 50_000 // measured ones; a quarter as many come before as warm-up
 )
 
 // steady draws a stream in equilibrium: pods of the list come as a Poisson process, as often

@@ -94,6 +94,8 @@ func fill(tr *trace, arrivals []pod, p placer) [columns]float64 {
 	for i := range sums {
 		if counts[i] > 0 {
 			sums[i] /= counts[i]
+		} else if i > 0 { // in small clusters a pod may step over a column
+			sums[i] = sums[i-1]
 		}
 	}
 	return sums

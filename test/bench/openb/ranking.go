@@ -27,13 +27,13 @@ type grader func(n *node, s *packing.Shape) grade
 type ranking struct {
 	grades []grade
 	caught int
-	epoch  int
 }
 
-// ranked places by the best grade. A new epoch makes all grades void.
+// ranked places by the best grade.
 type ranked struct {
 	grade grader
-	epoch int
+	seen  []int // by node: the round in which it was graded last
+	round int
 }
 
 func (r *ranked) place(c *cluster, s *packing.Shape) (int, int) {
@@ -53,18 +53,21 @@ func (r *ranked) place(c *cluster, s *packing.Shape) (int, int) {
 func (r *ranked) rank(c *cluster, s *packing.Shape) *ranking {
 	k := c.shapes[*s]
 	if k == nil {
-		k = &ranking{grades: make([]grade, len(c.nodes)), epoch: -1}
+		k = &ranking{grades: make([]grade, len(c.nodes)), caught: len(c.changed)}
 		c.shapes[*s] = k
-	}
-	if k.epoch != r.epoch {
 		for i := range c.nodes {
 			k.grades[i] = r.one(&c.nodes[i], s)
 		}
-		k.epoch, k.caught = r.epoch, len(c.changed)
 	}
+	if r.seen == nil {
+		r.seen = make([]int, len(c.nodes))
+	}
+	r.round++ // a node that changed several times is graded once
 	for ; k.caught < len(c.changed); k.caught++ {
-		at := c.changed[k.caught]
-		k.grades[at] = r.one(&c.nodes[at], s)
+		if at := c.changed[k.caught]; r.seen[at] != r.round {
+			r.seen[at] = r.round
+			k.grades[at] = r.one(&c.nodes[at], s)
+		}
 	}
 	return k
 }

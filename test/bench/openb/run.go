@@ -75,7 +75,7 @@ func plan(o options, lists map[string]*list) []experiment {
 }
 
 // seedsChurn bounds the seeds of the runs with departures, which are longer.
-const seedsChurn = 3
+const seedsChurn = 2
 
 // run is one experiment.
 func (e *experiment) run(tr *trace, l *list) {

@@ -95,10 +95,14 @@ func readTable(path string, needed ...string) (*table, error) {
 		if errors.Is(err, io.EOF) {
 			return t, nil
 		}
+		var bad *csv.ParseError
+		if errors.As(err, &bad) {
+			return nil, refuse(path, bad.Line, "", "each line is one row of comma-separated values", "unreadable row: %v", bad.Err)
+		} else if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", path, err)
+		}
 		line, _ := r.FieldPos(0)
 		switch {
-		case err != nil:
-			return nil, refuse(path, line, "", "each line is one row of comma-separated values", "unreadable row: %v", err)
 		case len(row) != len(header):
 			return nil, refuse(path, line, "", fmt.Sprintf("the header has %d columns", len(header)), "the row has %d columns", len(row))
 		case len(t.rows) >= rowsMax:
