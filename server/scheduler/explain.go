@@ -53,7 +53,7 @@ func (p *Plan) explain(job *Job) Reason {
 	if reason := r.notReady(job); reason.Cause != CauseNone {
 		return reason
 	}
-	return p.withChange(job, p.noRoom(job))
+	return p.noRoom(job)
 }
 
 // noRoom explains a job that would fit on the nodes that are ready if they were empty.
@@ -71,17 +71,6 @@ func (p *Plan) noRoom(job *Job) Reason {
 		return reason
 	}
 	return p.fitsButWaits(job)
-}
-
-// withChange says first with which change the job would start now.
-func (p *Plan) withChange(job *Job, reason Reason) Reason {
-	if reason.Cause == CauseBehind || reason.Cause == CauseNextPass {
-		return reason
-	}
-	if change := p.startsWith(job); change != "" {
-		reason.Remedy = "it starts now " + change + "; otherwise: " + reason.Remedy
-	}
-	return reason
 }
 
 // fitsButWaits explains a job whose roles all find room, each by itself.

@@ -119,11 +119,16 @@ func (w *world) do(t *testing.T, line string) string {
 		job := w.parseJob(t, words[1:])
 		return describe(job.ID, scheduler.Feasible(job, w.nodes))
 	case "details":
-		reason, ok := scheduler.Schedule(w.snapshot(), w.policy).Explain(words[1])
+		plan := scheduler.Schedule(w.snapshot(), w.policy)
+		reason, ok := plan.Explain(words[1])
 		if !ok {
 			return words[1] + " does not wait\n"
 		}
-		return describe(words[1], reason)
+		text := describe(words[1], reason)
+		for _, change := range plan.WouldStart(words[1]) {
+			text += "  would start: " + change + "\n"
+		}
+		return text
 	default:
 		return w.doInTime(t, words)
 	}

@@ -292,14 +292,30 @@ func (p *Plan) apartInSpace(job *Job) Reason {
 	return Reason{}
 }
 
-// startsWith finds the smallest change with which the job would start now; empty: none of
-// those that are tried.
-func (p *Plan) startsWith(job *Job) string {
-	without := func(change func(*Job)) bool {
-		other := *job
-		change(&other)
-		return p.startsNow(&other)
+// WouldStart gives changes with each of which a waiting job would start now, such as "with 6
+// GPUs" or "without within: rack"; nil when there are none among those that are tried, when
+// something other than the nodes is in its way, or when it does not wait. It costs several
+// placements that are tried out, so that a list of jobs should not ask for it.
+func (p *Plan) WouldStart(jobID string) []string {
+	i := slices.IndexFunc(p.jobs, func(j Job) bool { return j.ID == jobID })
+	if i < 0 || p.placed[i] {
+		return nil
 	}
+	if _, other := p.blocks[i]; other {
+		return nil
+	}
+	p.left.busy.Lock()
+	defer p.left.busy.Unlock()
+	job := &p.jobs[i]
+	if p.startsNow(job) {
+		return nil // it waits for its turn alone
+	}
+	return p.startsWith(job)
+}
+
+// startsWith tries the changes one by one.
+func (p *Plan) startsWith(job *Job) []string {
+	var changes []string
 	for _, c := range []struct {
 		asked  bool
 		text   string
@@ -311,14 +327,17 @@ func (p *Plan) startsWith(job *Job) string {
 		{len(job.Apart) > 0, "without apart: " + strings.Join(job.Apart, ", "), func(j *Job) { j.Apart = nil }},
 		{job.Where != nil, "without where: " + job.Where.String(), func(j *Job) { j.Where = nil }},
 	} {
-		if c.asked && without(c.change) {
-			return c.text
+		other := *job
+		if c.change(&other); c.asked && p.startsNow(&other) {
+			changes = append(changes, c.text)
 		}
 	}
-	if text := p.startsOnModel(job); text != "" {
-		return text
+	for _, text := range []string{p.startsOnModel(job), p.startsSmaller(job)} {
+		if text != "" {
+			changes = append(changes, text)
+		}
 	}
-	return p.startsSmaller(job)
+	return changes
 }
 
 // startsOnModel tries the job on any model.
