@@ -87,6 +87,10 @@ func (a *app) showNodes(nodes *pb.ListNodesResponse) {
 
 func nodeTable(nodes *pb.ListNodesResponse) *table {
 	t := &table{header: []string{"NAME", "STATE", "CPU", "MEM", "GPUS", "TASKS", "ADDR"}}
+	labelled := slices.ContainsFunc(nodes.Nodes, func(n *pb.NodeView) bool { return len(n.GetNode().GetLabels()) > 0 })
+	if labelled {
+		t.header = append(t.header, "LABELS")
+	}
 	byName := slices.SortedStableFunc(slices.Values(nodes.Nodes), func(x, y *pb.NodeView) int {
 		return strings.Compare(x.GetNode().GetName(), y.GetNode().GetName())
 	})
@@ -97,12 +101,25 @@ func nodeTable(nodes *pb.ListNodesResponse) *table {
 		if node.GetDrain() != nil {
 			shown = cell{state + ", drained", yellow}
 		}
-		t.add(plain(firstOf(node.GetName(), node.GetId())), shown,
+		row := []cell{plain(firstOf(node.GetName(), node.GetId())), shown,
 			plain(milliText(acct.GetCpuAllocated())+"/"+milliText(node.GetCpuMilli())),
 			plain(bytesText(acct.GetMemoryAllocated())+"/"+bytesText(node.GetMemoryBytes())),
-			plain(deviceText(n)), plain(fmt.Sprint(n.Tasks)), plain(node.GetAddr()))
+			plain(deviceText(n)), plain(fmt.Sprint(n.Tasks)), plain(node.GetAddr())}
+		if labelled {
+			row = append(row, plain(labelText(node.GetLabels())))
+		}
+		t.add(row...)
 	}
 	return t
+}
+
+// labelText lists labels by name: rack=r7, zone=a.
+func labelText(labels map[string]string) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		parts = append(parts, name+"="+labels[name])
+	}
+	return firstOf(strings.Join(parts, ", "), "-")
 }
 
 // drainText says why a node takes no new work, and what becomes of what runs there.

@@ -158,6 +158,7 @@ func TestScheduleTables(t *testing.T) {
 	nodes := someNodes()
 	nodes.Nodes[0].Node.Drain = &pb.Drain{SinceMs: noon.UnixMilli(), StopAtMs: noon.Add(time.Hour).UnixMilli(), Reason: "new fan", User: "ann"}
 	nodes.Nodes[1].Node.Drain = &pb.Drain{SinceMs: noon.Add(-48 * time.Hour).UnixMilli()}
+	nodes.Nodes[0].Node.Labels = map[string]string{"zone": "a", "rack": "r7"}
 	part("nodes", func() { a.showNodes(nodes) })
 	golden(t, "schedule.golden", out.String())
 }

@@ -30,8 +30,8 @@ func (s *cluster) ExplainJob(ctx context.Context, req *pb.ExplainJobRequest) (*p
 	x := &pb.Explanation{JobId: job.Id, State: job.State, Events: st.JobEvents(job.Id)}
 	if job.State == pb.JobState_JOB_STATE_PENDING {
 		explainPending(s.waiting(job), x)
-		if len(x.WouldStart) == 0 && len(job.BlockedBy) == 0 && job.Parent == "" {
-			x.WouldStart = s.whatIf(ctx, job.Spec, job.User)
+		if len(job.BlockedBy) == 0 && job.Parent == "" {
+			s.whatIf(ctx, job.Spec, job.User, x)
 		}
 	} else if isParent(job) {
 		s.explainParent(job, x)

@@ -97,8 +97,8 @@ func (s *cluster) PlanJob(ctx context.Context, req *pb.PlanJobRequest) (*pb.Plan
 		return nil, err
 	}
 	plan, err := s.b.Plan(ctx, req.GetSpec(), userOf(ctx))
-	if err == nil && !plan.GetStartsNow() && plan.GetExplanation() != nil && len(plan.Explanation.WouldStart) == 0 {
-		plan.Explanation.WouldStart = s.whatIf(ctx, req.GetSpec(), userOf(ctx))
+	if err == nil && !plan.GetStartsNow() && plan.GetExplanation() != nil {
+		s.whatIf(ctx, req.GetSpec(), userOf(ctx), plan.Explanation)
 	}
 	return plan, err
 }

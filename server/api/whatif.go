@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -22,14 +24,23 @@ const (
 // planning the changed job: first fewer devices, then each of its conditions left out, then
 // another queue, then the highest priority. It is the counterfactual of `llmos why`. What it
 // says is so at this moment; that it says nothing proves nothing.
-func (s *cluster) whatIf(ctx context.Context, spec *pb.JobSpec, user string) []string {
+func (s *cluster) whatIf(ctx context.Context, spec *pb.JobSpec, user string, x *pb.Explanation) {
 	w := &whatIfs{ctx: ctx, b: s.b, user: user, spec: proto.CloneOf(spec), until: s.b.Now().Add(max(s.whatIfSpan, whatIfTime))}
 	w.spec.After, w.spec.Array, w.spec.Cron = nil, nil, nil
-	w.fewer()
+	w.found = x.WouldStart
+	// The scheduler may have found one itself, and says it before what else would help.
+	if said, rest, both := strings.Cut(x.Remedy, "; otherwise: "); both && strings.HasPrefix(said, startsNow) {
+		w.found, x.Remedy = append(w.found, strings.TrimPrefix(said, startsNow)), rest
+	}
+	if len(w.found) == 0 {
+		w.fewer()
+	}
 	w.without()
 	w.elsewhere()
-	return w.found
+	x.WouldStart = w.found
 }
+
+const startsNow = "it starts now " // how the scheduler begins a change that would help at once
 
 // whatIfs is one search.
 type whatIfs struct {
@@ -59,6 +70,9 @@ func (w *whatIfs) starts(change func(*pb.JobSpec)) *pb.PlanJobResponse {
 
 // try notes a change that would let the job start without stopping others.
 func (w *whatIfs) try(what string, change func(*pb.JobSpec)) {
+	if slices.Contains(w.found, what) {
+		return
+	}
 	if plan := w.starts(change); plan != nil && len(plan.Evicts) == 0 {
 		w.found = append(w.found, what)
 	}
