@@ -96,8 +96,12 @@ func (o *offer) speed(s *Size) float64 {
 }
 
 // limit is the most GPUs the job may have now: sizes far from those it ran with are guesses.
+// Its smallest size it may always have.
 func (o *offer) limit(p Policy, total int) int {
-	most := max(p.FirstGPUs, p.Growth*o.job.Widest, o.job.Limits.GPUsMin)
+	most := max(p.FirstGPUs, p.Growth*o.job.Widest)
+	if sizes := o.job.Curve.Sizes; len(sizes) > 0 {
+		most = max(most, sizes[0].GPUs)
+	}
 	return min(most, total)
 }
 

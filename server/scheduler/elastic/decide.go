@@ -19,7 +19,7 @@ type Policy struct {
 
 // Standard is the policy llmos uses. DESIGN.md has what other values give.
 func Standard() Policy {
-	return Policy{Price: 4, FreshS: 120, FirstGPUs: 4, Growth: 2, SettleS: 120, HorizonS: 1200, StarvedS: 7200, TurnS: 1800}
+	return Policy{Price: 4, FreshS: 120, FirstGPUs: 4, Growth: 4, SettleS: 120, HorizonS: 1200, StarvedS: 7200, TurnS: 1800}
 }
 
 // PerNode gives how many GPUs count as a whole node: the most that any node has.

@@ -23,7 +23,7 @@ func drawJobs(t *rapid.T, nodes []Node, most int) []Job {
 	per := PerNode(nodes)
 	jobs := make([]Job, rapid.IntRange(1, most).Draw(t, "jobs"))
 	for i := range jobs {
-		lim := Limits{GPUsMin: rapid.SampledFrom([]int{1, 1, 1, 2, 4}).Draw(t, "least")}
+		lim := Limits{GPUsMin: rapid.SampledFrom([]int{1, 1, 1, 2, 4, 6}).Draw(t, "least")}
 		power := rapid.Float64Range(0.2, 1).Draw(t, "power")
 		across := rapid.Float64Range(0.5, 1).Draw(t, "across")
 		c := &Curve{Fresh: rapid.IntRange(0, 4).Draw(t, "fresh") == 0}
@@ -110,6 +110,17 @@ func TestDecideKeepsTheRules(t *testing.T) {
 			for i := range jobs {
 				jobs[i].Left *= rapid.Float64Range(0, 1).Draw(t, "done")
 			}
+		}
+	})
+}
+
+// TestAloneRuns gives one job a cluster for itself: it runs if any of its sizes fits.
+func TestAloneRuns(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		nodes := uniform(rapid.IntRange(1, 4).Draw(t, "nodes"), rapid.IntRange(1, 8).Draw(t, "per"))
+		jobs := drawJobs(t, nodes, 1)
+		if got := Decide(jobs, nodes, Standard()); len(jobs[0].Curve.Sizes) > 0 && got[0].Parts == nil {
+			t.Fatalf("%+v does not run alone", jobs[0])
 		}
 	})
 }

@@ -97,6 +97,7 @@ func run(dir string, wanted []string) error {
 	if equal != jobs {
 		return fmt.Errorf("%d of %d jobs under Tiresias differ from the published times", jobs-equal, jobs)
 	}
+	fmt.Print(legend)
 	for _, r := range all {
 		r.print()
 	}

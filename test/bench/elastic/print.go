@@ -6,6 +6,17 @@ import (
 	"text/tabwriter"
 )
 
+// legend says what the tables hold.
+const legend = `Figures are means over the workloads of a load; JCT is completion minus submission.
+llmos sees the step times and gradient noise that a job measured of itself, and its progress.
+  length unknown: nothing else, as Pollux;  epochs declared: and epochs done of epochs declared
+  (the figure llmos_h);  steps declared: and the number of steps at the initial batch.
+rho is finish-time fairness: JCT over the time alone on 1/N of the cluster at the true best
+batch, N the mean number of unfinished jobs meanwhile. "Pollux, published" is the artifact's
+one run for each workload.
+
+`
+
 // print shows the tables of one load.
 func (r *results) print() {
 	fmt.Printf("== load %sx: %d workloads, %d jobs each, 16 nodes of 4 GPUs\n", r.load, len(r.by[0]), len(r.by[0][0].outcomes))
@@ -63,7 +74,18 @@ func (r *results) printWorkloads() {
 	}
 	fmt.Fprintln(w)
 	w.Flush()
-	fmt.Println()
+	fmt.Printf("epochs declared is below Pollux on %d of %d workloads\n\n", r.won(), len(r.by[0]))
+}
+
+// won counts the workloads whose mean is below the published one.
+func (r *results) won() int {
+	n := 0
+	for i := range r.by[byEpochs] {
+		if r.by[byEpochs][i].mean < r.by[byPollux][i].mean {
+			n++
+		}
+	}
+	return n
 }
 
 // printApplications shows the mean completion time of each application over all workloads.
