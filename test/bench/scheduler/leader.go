@@ -28,6 +28,7 @@ type leader struct {
 	random  *rand.Rand
 	work    workload
 	cache   scheduler.Cache
+	learner scheduler.Learner
 	policy  scheduler.Policy
 	nodes   []scheduler.Node
 	buffers [2][]scheduler.Node // what passes see: nobody modifies the last one given
@@ -136,6 +137,7 @@ func (l *leader) submit() *scheduler.Job {
 		j.Q50 = 60_000 * (1 + l.random.Int63n(300))
 		j.Q90 = 2 * j.Q50
 	}
+	l.learner.Arrive(&j)
 	l.pending = append(l.pending, j)
 	return &l.pending[len(l.pending)-1]
 }
@@ -209,13 +211,16 @@ func (l *leader) end(i int) {
 	j := l.running[i]
 	l.running = slices.Delete(l.running, i, i+1)
 	l.move(j, -1)
+	l.learner.Leave(len(j.tasks))
 }
 
-// pass schedules and applies the plan; spent and cpu are of the scheduling alone.
+// pass schedules and applies the plan; spent and cpu are of the scheduling alone, and of
+// learning what places are worth when that is due.
 func (l *leader) pass() (jobs, tasks int) {
 	nodes, running := l.snapshot(), l.attempts()
 	start, cpu := time.Now(), cpuTime()
-	plan := l.cache.Schedule(scheduler.Snapshot{NowMS: nowMS + int64(l.turns), Nodes: nodes, Pending: l.pending, Running: running, Queues: l.queues}, l.policy)
+	plan := l.cache.Schedule(scheduler.Snapshot{NowMS: nowMS + int64(l.turns), Nodes: nodes, Pending: l.pending, Running: running, Queues: l.queues,
+		Packing: l.learner.Prices(nodes)}, l.policy)
 	l.spent, l.cpu = time.Since(start), cpuTime()-cpu
 	l.last = l.last[:0]
 	placed := make(map[string]*scheduler.Placement, len(plan.Placements))
