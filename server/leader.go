@@ -165,10 +165,15 @@ func (s *Server) lead(ctx context.Context) {
 	s.log.Info("this server no longer leads", "term", term)
 }
 
-// initCluster writes the cluster's record when the state has none, after a bootstrap.
+// initCluster writes the cluster's record when the state has none, after a bootstrap. A
+// server that is alone raises the version of an older state to its own; one of several must
+// not, since it does not know what the others can follow.
 func (s *Server) initCluster(ctx context.Context) error {
-	if s.fsm.State().Cluster() != nil {
-		return nil
+	if cluster := s.fsm.State().Cluster(); cluster != nil {
+		members, _, err := s.raft.Members()
+		if err != nil || len(members) > 1 || cluster.StateVersion >= fsm.StateVersion {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, initClusterLimit)
 	defer cancel()

@@ -25,6 +25,7 @@ const forecastLong = `Fit how a job's demand grows with its training time T, and
 compute C = C0 + a*T, data D = D0 + b*T, scheduling work R = R0 + g*T. A slope counts only
 where it is significant; elsewhere the level is predicted.
 
+The leader's samples of a running job are fitted: agents measure every few seconds.
 --samples reads measurements from a CSV file of seconds, resource and value; the resources
 are cpu (cores), memory, gpu_memory, disk (bytes) and scheduling. --example needs no job.`
 
@@ -39,10 +40,11 @@ type forecastOptions struct {
 
 func (a *app) forecastCommand() *cobra.Command {
 	var o forecastOptions
+	var c connection
 	cmd := &cobra.Command{
 		Use: "forecast [JOB]", Short: "Predict what a job will need as it goes on", Long: forecastLong,
 		Args:    arguments(0, 1, "the ID or name of one job, or --example"),
-		Example: "  llmos forecast train-1 --samples usage.csv\n  llmos forecast train-1 --samples usage.csv --ahead 6h --out plots\n  llmos forecast --example",
+		Example: "  llmos forecast train-1\n  llmos forecast train-1 --ahead 6h --out plots\n  llmos forecast train-1 --samples usage.csv\n  llmos forecast --example",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case o.example && (len(args) > 0 || o.samples != ""):
@@ -50,11 +52,13 @@ func (a *app) forecastCommand() *cobra.Command {
 			case o.example:
 				return a.forecastExample(&o)
 			case len(args) == 0:
-				return invalid("no job is named").Hint("%s", "llmos forecast JOB --samples FILE, or llmos forecast --example")
+				return invalid("no job is named").Hint("%s", "llmos forecast JOB, or llmos forecast --example")
 			case o.ahead < 0:
 				return invalid("--ahead %s is in the past", o.ahead).Hint("it says how far beyond the last sample to look: --ahead 2h")
 			case o.samples == "":
-				return invalid("there are no samples of %s", args[0]).Hint("--samples FILE gives them as CSV; %s", sampleHint)
+				return a.with(cmd, &c, func(ctx context.Context, s *session) error {
+					return a.forecastJob(ctx, args[0], samplesOf(s, args[0]), &o)
+				})
 			}
 			return a.forecastJob(cmd.Context(), args[0], a.samplesFile(o.samples), &o)
 		},
@@ -64,6 +68,7 @@ func (a *app) forecastCommand() *cobra.Command {
 	f.StringVar(&o.samples, "samples", "", "CSV `FILE` of seconds, resource, value")
 	f.StringVar(&o.out, "out", "", "also draw each fit as SVG and PNG into this `DIR`ectory")
 	f.DurationVar(&o.ahead, "ahead", 0, "how far beyond the last sample to predict (default: half of the time seen)")
+	c.flags(cmd)
 	o.format.flag(cmd)
 	return cmd
 }

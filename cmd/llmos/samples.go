@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"llmos/proto/fault"
+	pb "llmos/proto/llmos/v1"
 	"llmos/server/forecast"
 )
 
@@ -28,8 +29,7 @@ type measured struct {
 	value    float64
 }
 
-// sampleSource gives the samples of one job, each resource's in the order of time. Files are
-// one source; the API can be another.
+// sampleSource gives the samples of one job, each resource's in the order of time.
 type sampleSource func(ctx context.Context) ([]measured, error)
 
 // sampleColumns are the columns of a file of samples.
@@ -50,6 +50,37 @@ func (a *app) samplesFile(name string) sampleSource {
 		}
 		defer f.Close()
 		return readSamples(name, io.LimitReader(bufio.NewReader(f), sampleFileBytes))
+	}
+}
+
+// samplesOf is the source that asks the leader what agents measured of a job.
+func samplesOf(s *session, job string) sampleSource {
+	return func(ctx context.Context) ([]measured, error) {
+		answer, err := s.GetForecast(ctx, &pb.GetForecastRequest{JobId: job})
+		if err != nil {
+			return nil, err
+		}
+		begun := int64(math.MaxInt64)
+		for _, series := range answer.Series {
+			for _, p := range series.Samples {
+				begun = min(begun, p.TimeMs)
+			}
+		}
+		var out []measured
+		for _, series := range answer.Series {
+			resource, known := forecast.ParseResource(series.Resource)
+			if !known {
+				continue // a newer server measures more
+			}
+			for _, p := range series.Samples {
+				out = append(out, measured{resource: resource, seconds: float64(p.TimeMs-begun) / 1000, value: p.Mean})
+			}
+		}
+		if len(out) == 0 {
+			return nil, fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "nothing has been measured of %s", job).
+				Hint("only running jobs are measured, from some ten seconds on; --samples FILE fits measurements of your own")
+		}
+		return out, nil
 	}
 }
 

@@ -19,6 +19,9 @@ type housekeeping struct {
 	quiet      uint64 // index up to which only housekeeping has written since it last looked
 }
 
+// usageDaysKept is how long usage is remembered, in days.
+const usageDaysKept = 400
+
 // collectLimit bounds the records of each kind that one Collect forgets.
 const collectLimit = 512
 
@@ -75,7 +78,8 @@ func (c *Controller) oldJobs() (beforeMS int64, old int) {
 
 func (c *Controller) collect(beforeMS int64) *pb.Collect {
 	return &pb.Collect{JobsFinishedBeforeMs: beforeMS, RequestsBeforeMs: c.wallMS() - c.cfg.RetainRequests.Milliseconds(),
-		TokensExpiredBeforeMs: c.wallMS(), Limit: collectLimit}
+		TokensExpiredBeforeMs: c.wallMS(), Limit: collectLimit,
+		UsageBeforeDay: c.wallMS()/dayMS - usageDaysKept, ReservationsEndedBeforeMs: c.wallMS()}
 }
 
 // wallMS is the state's own time, continued by the leader's clock since that state came.

@@ -72,7 +72,7 @@ func (d *due) claims() {
 			lapse.JobIds = append(lapse.JobIds, e.job.Id)
 		}
 	}
-	if len(lapse.JobIds) > 0 {
+	if len(lapse.JobIds) > 0 || d.c.st.Unsettled() { // any entry settles what ends have still to reach
 		d.commands = append(d.commands, &pb.Command{Op: &pb.Command_LapseClaims{LapseClaims: lapse}})
 	}
 }
