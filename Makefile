@@ -68,6 +68,12 @@ bench-scheduler: ## measure the scheduler's decisions per second on one core
 
 .PHONY: bench-scheduler
 
+PHILLY ?= ../shared/traces/philly
+bench-philly: build ## compare orders on the Philly trace, and run Kueue's generator (PHILLY=DIR)
+	@go build -o $(BIN)/bench-philly ./test/bench/philly && $(BIN)/bench-philly -bin $(BIN) -philly "$(PHILLY)" $(if $(PRODUCT),-product $(PRODUCT))
+
+.PHONY: bench-philly
+
 proto: ## regenerate the Go code of proto/llmos/v1
 	go run ./proto/gen
 	gofmt -l proto
