@@ -85,6 +85,26 @@ func (r *round) lend(c *claimed) {
 	c.kept = false
 }
 
+// admits asks the quotas. For the owner of a claim only what attempts really hold counts: it
+// came first, and those who claimed something since will wait for it.
+func (r *round) admits(i int, d fair.Demand, claim *claimed) fair.Verdict {
+	if claim == nil || r.turns.tree == nil {
+		return r.turns.admits(i, d, claim != nil)
+	}
+	var others []*claimed
+	for _, c := range r.claimList {
+		if c.charged {
+			r.charge(c, false)
+			others = append(others, c)
+		}
+	}
+	v := r.turns.admits(i, d, true)
+	for _, c := range others {
+		r.charge(c, true)
+	}
+	return v
+}
+
 // startOnClaim places a job on the room that is kept for it, which is lent to it now: on
 // exactly its slots when the claim is for the whole gang, with replacements for what a repair
 // lacks, or anywhere when that fits earlier.
@@ -156,8 +176,32 @@ func (r *round) putOn(asked *Job, c *claimed, more bool) (entries []int, ok bool
 	if missing > 0 && !more {
 		return nil, false
 	}
+	// What others have claimed of the same nodes was planned beside these slots, and may count
+	// on what has not been released yet: it does not bind here.
+	var others []*claimed
+	for _, o := range r.claimList {
+		if o.kept {
+			r.lend(o)
+			others = append(others, o)
+		}
+	}
+	entries, ok = r.takeSlots(asked, c, slotOf)
+	for _, o := range others {
+		r.take(o)
+	}
+	if ok && missing > 0 {
+		ok = r.placeRest(asked, slotOf, entries)
+	}
+	if !ok {
+		room.rollback(mark)
+	}
+	return entries, ok
+}
+
+// takeSlots takes the parts that the ranks were assigned, until one is not free.
+func (r *round) takeSlots(asked *Job, c *claimed, slotOf []int) (entries []int, ok bool) {
 	entries, ok = make([]int, len(slotOf)), true
-	groups := room.groups(asked)
+	groups := r.now.room.groups(asked)
 	for g := range groups {
 		for rank := groups[g].firstRank; rank < groups[g].firstRank+groups[g].count && ok; rank++ {
 			if slotOf[rank] < 0 {
@@ -167,14 +211,8 @@ func (r *round) putOn(asked *Job, c *claimed, more bool) (entries []int, ok bool
 			if groups[g].rendezvous && rank == groups[g].firstRank {
 				ports++
 			}
-			entries[rank], ok = room.takeExactly(&c.parts[slotOf[rank]], ports)
+			entries[rank], ok = r.now.room.takeExactly(&c.parts[slotOf[rank]], ports)
 		}
-	}
-	if ok && missing > 0 {
-		ok = r.placeRest(asked, slotOf, entries)
-	}
-	if !ok {
-		room.rollback(mark)
 	}
 	return entries, ok
 }

@@ -214,10 +214,12 @@ func TestBackfillDelaysNoHead(t *testing.T) {
 }
 
 // TestConservativeKeepsPromises: under conservative backfill no job starts later than was
-// expected when the plan was made, as long as all predictions are exact.
+// expected when the plan was made, as long as all predictions are exact. With one node: where
+// there are several, a job may start on another one than was foreseen, and move the next.
 func TestConservativeKeepsPromises(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := drawWorld(rt)
+		w.nodes = w.nodes[:1]
 		w.policy.Backfill = scheduler.BackfillConservative
 		w.fill(rt, false)
 		for range rapid.IntRange(1, 6).Draw(rt, "pending") {

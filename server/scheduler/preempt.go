@@ -428,9 +428,10 @@ func (a *attack) enter(chosen []int) int {
 	}
 	a.plan.Claims = append(a.plan.Claims, NewClaim{JobID: job.ID, Claim: claim,
 		Reason: fmt.Sprintf("%s stopped for it", pluralAre(max(1, len(used))))})
-	a.keepClaim(job.ID, claim, lengthOf(job))
+	c := a.keepClaim(job.ID, claim, lengthOf(job))
 	if a.turns.tree != nil {
 		a.turns.placed(a.i, a.demand)
+		c.charged, c.leaf, c.user, c.demand = true, a.leaf, job.User, a.demand
 	}
 	return max(1, len(used))
 }

@@ -208,7 +208,7 @@ func (r *round) start(i int, claim *claimed) (block, bool) {
 	if job.Group != "" && job.GroupMax > 0 && r.groups[job.Group] >= job.GroupMax {
 		return block{kind: blockedByGroup, count: int(job.GroupMax)}, false
 	}
-	if v := r.turns.admits(i, leastDemand(job), claim != nil); !v.OK {
+	if v := r.admits(i, leastDemand(job), claim); !v.OK {
 		return block{kind: blockedByQuota, verdict: v}, false
 	}
 	if claim != nil {
