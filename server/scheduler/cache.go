@@ -17,7 +17,11 @@ type Cache struct {
 func (c *Cache) Schedule(s Snapshot, policy Policy) *Plan {
 	policy = policy.withDefaults()
 	jobs := inOrder(s.Pending, policy, s.NowMS)
-	r := c.load(s.Nodes, policy.Weights, roundRatio(cpuPerDevice(jobs)))
+	ratio := 0.0
+	if s.Packing == nil { // prices know better
+		ratio = roundRatio(cpuPerDevice(jobs))
+	}
+	r := c.load(s.Nodes, policy.Weights, ratio)
 	if r.pricing.prices != s.Packing {
 		r.priceBy(s.Packing)
 		clear(r.indexes)
@@ -55,17 +59,23 @@ func (r *room) reload(nodes []Node) bool {
 		if same {
 			break
 		}
-		old, now := &r.spec[i], &nodes[i]
-		if old.ID != now.ID {
+		seen, now := &r.seen[i], &nodes[i]
+		if seen.id != now.ID {
 			return false
 		}
-		if old.Version != 0 && old.Version == now.Version {
+		if seen.version != 0 && seen.version == now.Version {
 			continue
 		}
-		if !sameStatic(old, now) {
+		if !sameStatic(&r.spec[i], now) {
 			return false
 		}
+		seen.version = 0 // not read yet
 		r.touch(i)
+	}
+	if !same {
+		for _, node := range r.touched {
+			r.seen[node].version = nodes[node].Version
+		}
 	}
 	r.spec = nodes
 	for _, node := range r.touched {

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"cmp"
 	"maps"
+	"reflect"
 	"slices"
 )
 
@@ -21,6 +22,10 @@ func newRoom(nodes []Node, weights Weights, ratio float64, v view) *room {
 	}
 	r := &room{spec: nodes, nodes: make([]nodeRoom, len(nodes)), devices: make([]device, 0, total), view: v,
 		weights: weights, ratio: ratio, indexes: map[shape]*index{}, asked: map[shape]bool{}, labels: map[string]*domains{}, tried: map[*Expr]*condition{}, texts: map[string]*condition{}}
+	r.seen = make([]seen, len(nodes))
+	for i := range nodes {
+		r.seen[i] = seen{id: nodes[i].ID, version: nodes[i].Version}
+	}
 	r.rank = r.score
 	r.learnKinds()
 	r.devices = r.devices[:total]
@@ -114,7 +119,7 @@ func (r *room) read(node int) {
 // sameStatic says whether two values of a node differ in nothing that describe, the labels
 // and the order of topology depend on.
 func sameStatic(a, b *Node) bool {
-	if a.CPU != b.CPU || a.Memory != b.Memory || len(a.Devices) != len(b.Devices) || !maps.Equal(a.Labels, b.Labels) || a.Name != b.Name {
+	if a.CPU != b.CPU || a.Memory != b.Memory || len(a.Devices) != len(b.Devices) || !sameLabels(a.Labels, b.Labels) || a.Name != b.Name {
 		return false
 	}
 	for i := range a.Devices {
@@ -124,6 +129,11 @@ func sameStatic(a, b *Node) bool {
 		}
 	}
 	return true
+}
+
+// sameLabels compares two sets of labels, which are mostly one and the same.
+func sameLabels(a, b map[string]string) bool {
+	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer() || maps.Equal(a, b)
 }
 
 // open sets what is free of the device.

@@ -16,6 +16,7 @@ type room struct {
 	devices []device // of all nodes, node after node
 	models  []string // interned, ascending
 	kinds   []kind   // of device, smallest first
+	seen    []seen   // by node: what was read of it; beside the large values it is a small list to go through
 	view    view
 	total   *fair.Demand // capacity of all nodes; nil: not summed yet
 	weights Weights
@@ -33,6 +34,12 @@ type room struct {
 	labels  map[string]*domains   // by label; nil: not read yet
 	tried   map[*Expr]*condition  // conditions looked at
 	texts   map[string]*condition // the same, by what they say
+}
+
+// seen is a node's ID and the version that was read.
+type seen struct {
+	id      string
+	version uint64
 }
 
 // nodeRoom is what is free on one node.
