@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"slices"
 	"strings"
 
@@ -46,13 +45,4 @@ func merge(faults, more jobspec.Faults) jobspec.Faults {
 		}
 	}
 	return faults
-}
-
-// asSpecFaults makes faults of a spec those of the flags that describe it; nil stays nil.
-func asSpecFaults(err error) error {
-	var faults jobspec.Faults
-	if errors.As(err, &faults) {
-		return &specFaults{faults: faults}
-	}
-	return err
 }

@@ -102,8 +102,8 @@ func nodeTable(nodes *pb.ListNodesResponse) *table {
 			shown = cell{state + ", drained", yellow}
 		}
 		row := []cell{plain(firstOf(node.GetName(), node.GetId())), shown,
-			plain(milliText(acct.GetCpuAllocated())+"/"+milliText(node.GetCpuMilli())),
-			plain(bytesText(acct.GetMemoryAllocated())+"/"+bytesText(node.GetMemoryBytes())),
+			plain(milliText(acct.GetCpuAllocated()) + "/" + milliText(node.GetCpuMilli())),
+			plain(bytesText(acct.GetMemoryAllocated()) + "/" + bytesText(node.GetMemoryBytes())),
 			plain(deviceText(n)), plain(fmt.Sprint(n.Tasks)), plain(node.GetAddr())}
 		if labelled {
 			row = append(row, plain(labelText(node.GetLabels())))
