@@ -55,12 +55,13 @@ func newTable(name string, r io.Reader) (*table, error) {
 		return nil, t.broken(err)
 	}
 	if len(header) > columnsMax {
-		return nil, invalid(name, 1, "", "the header has %d columns, at most %d", len(header), columnsMax)
+		return nil, invalid(name, 1, "", "the header has %d columns, at most %d", len(header), columnsMax).
+			Hint("this does not look like a trace")
 	}
 	for i, h := range header {
 		h = strings.ToLower(strings.TrimSpace(strings.TrimPrefix(h, "\ufeff")))
 		if _, twice := t.columns[h]; twice {
-			return nil, invalid(name, 1, short(h), "the column is named twice")
+			return nil, invalid(name, 1, short(h), "the column is named twice").Hint("each column has a name of its own")
 		}
 		t.columns[h] = i
 		t.header = append(t.header, h)
@@ -117,7 +118,7 @@ func (t *table) broken(err error) error {
 	switch {
 	case errors.Is(err, errLongLine):
 		return fault.New(pb.ErrorKind_ERROR_KIND_LIMIT, "%s: a line is longer than %d bytes", t.name, lineBytesMax).
-			Hint("this does not look like a trace").At("", t.line+1)
+			Hint("this does not look like a trace").At("", max(t.line, 1)+1)
 	case errors.As(err, &bad):
 		return invalid(t.name, bad.Line, "", "the line is not CSV: %v", bad.Err).Hint("look for a stray quotation mark")
 	case errors.Is(err, io.EOF):
