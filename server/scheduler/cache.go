@@ -106,6 +106,15 @@ type leftRoom struct {
 	once sync.Once
 	busy sync.Mutex // who explains holds it
 	room *room
+	also [viewRegistered + 1]*room // by view: the same nodes as they could be; nil: not made yet
+}
+
+// view gives the plan's nodes as they could be. The caller holds busy.
+func (p *Plan) view(v view) *room {
+	if p.left.also[v] == nil {
+		p.left.also[v] = newRoom(p.nodes, Weights{}, 0, v)
+	}
+	return p.left.also[v]
 }
 
 // after gives what is free after the plan's placements, what is held aside not taken.

@@ -47,10 +47,10 @@ func (p *Plan) explain(job *Job) Reason {
 	if len(r.spec) == 0 {
 		return noNodes()
 	}
-	if reason := feasibleOn(job, r.spec); reason.Cause != CauseNone {
+	if reason := p.view(viewRegistered).couldHold(job); reason.Cause != CauseNone {
 		return reason
 	}
-	if reason := r.notReady(job); reason.Cause != CauseNone {
+	if reason := r.notReady(job, p.view(viewEmpty)); reason.Cause != CauseNone {
 		return reason
 	}
 	return p.noRoom(job)
@@ -89,10 +89,9 @@ func (p *Plan) fitsButWaits(job *Job) Reason {
 
 // notReady explains a job that would fit if every registered node were ready and every
 // device healthy.
-func (r *room) notReady(job *Job) Reason {
-	empty := newRoom(r.spec, Weights{}, 0, viewEmpty)
+func (r *room) notReady(job *Job, empty *room) Reason {
 	if job.Where != nil {
-		empty.close(empty.condition(job.Where).nodes)
+		defer empty.reopen(empty.close(empty.condition(job.Where).nodes))
 	}
 	var silent, drained []string
 	sick := 0

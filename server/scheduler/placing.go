@@ -22,7 +22,11 @@ const valuesShown = 5
 
 // feasibleOn looks for a proof that the nodes, empty, ready and healthy, cannot hold the job.
 func feasibleOn(job *Job, nodes []Node) Reason {
-	r := newRoom(nodes, Weights{}, 0, viewRegistered)
+	return newRoom(nodes, Weights{}, 0, viewRegistered).couldHold(job)
+}
+
+// couldHold is feasibleOn in a room that holds capacities.
+func (r *room) couldHold(job *Job) Reason {
 	if reason := r.feasible(job); reason.Cause != CauseNone {
 		return reason
 	}
