@@ -373,6 +373,9 @@ func (a *attack) end(set []int) []int {
 			if v.kind == EvictReclaim && !a.turns.tree.MayReclaim(a.leaf, v.leaf, a.demand) {
 				continue
 			}
+			if v.kind != EvictReclaim && a.turns.tree.Protects(v.leaf, a.leaf, a.demand) {
+				continue
+			}
 			a.turns.tree.End(v.leaf, a.s.Running[v.run].User, a.released(v))
 		}
 		used = append(used, i)
