@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"fmt"
+	"math/rand"
 	"reflect"
 	"slices"
 	"sort"
@@ -43,19 +44,60 @@ func TestCacheIsSchedule(t *testing.T) {
 	})
 }
 
-// happens gives a later snapshot: some placements are applied, some nodes changed, came or
-// went, and other jobs wait.
-func (d dice) happens(s scheduler.Snapshot, plan *scheduler.Plan, version *uint64) scheduler.Snapshot {
-	next := s
-	next.Nodes = slices.Clone(s.Nodes)
-	next.Pending = nil
-	book := newBook(s)
+// TestCacheForLong: through many passes over machines of one kind, in which classes and logs
+// are cut and used again, a cache gives the plans of Schedule.
+func TestCacheForLong(t *testing.T) {
+	var cache scheduler.Cache
+	d := dice{rand.New(rand.NewSource(1))}
+	var s scheduler.Snapshot
+	for i := range 12 {
+		n := scheduler.Node{ID: fmt.Sprintf("n%02d", i), CPU: 32_000, Memory: 64 << 30, PortMin: 20000, PortMax: 20100,
+			Labels: map[string]string{"rack": fmt.Sprint(i / 4)}}
+		for j := range 8 {
+			n.Devices = append(n.Devices, scheduler.Device{ID: fmt.Sprint(n.ID, ".", j), Model: "A100-40", Memory: 40 << 30, NUMA: int32(j / 4), Available: true})
+		}
+		s.Nodes = append(s.Nodes, n)
+	}
+	version := uint64(1)
+	for pass := range 800 {
+		s.Nodes = slices.Clone(s.Nodes)
+		for i := range s.Nodes {
+			if pass == 0 || d.one(6) {
+				free(&s.Nodes[i], &version)
+			}
+		}
+		s.Pending = nil
+		for i := range 2 + d.Intn(8) {
+			s.Pending = append(s.Pending, d.job(i))
+		}
+		cached, fresh := cache.Schedule(s, scheduler.Policy{}), scheduler.Schedule(s, scheduler.Policy{})
+		if !reflect.DeepEqual(cached.Placements, fresh.Placements) || !reflect.DeepEqual(cached.Waiting, fresh.Waiting) {
+			t.Fatalf("pass %d: cached:\n%+v\nfresh:\n%+v", pass, cached.Placements, fresh.Placements)
+		}
+		d.apply(&s, fresh, &version)
+	}
+}
+
+// free ends everything on a node.
+func free(n *scheduler.Node, version *uint64) {
+	n.CPUFree, n.MemFree, n.Ports = n.CPU, n.Memory, nil
+	n.Devices = slices.Clone(n.Devices)
+	for j := range n.Devices {
+		n.Devices[j].ShareFree, n.Devices[j].MemFree = 1000, n.Devices[j].Memory
+	}
+	*version++
+	n.Version = *version
+}
+
+// apply enters most placements of a plan into the nodes, which are the caller's own.
+func (d dice) apply(s *scheduler.Snapshot, plan *scheduler.Plan, version *uint64) {
+	book := newBook(scheduler.Snapshot{Pending: s.Pending})
 	for _, p := range plan.Placements {
 		if d.one(4) {
 			continue
 		}
 		for rank, task := range p.Tasks {
-			n := nodeCalled(next, task.NodeID)
+			n := nodeCalled(*s, task.NodeID)
 			request := requestsByRank(book.jobs[p.JobID], p.Counts)[rank]
 			n.CPUFree -= request.CPU
 			n.MemFree -= request.Memory
@@ -71,6 +113,15 @@ func (d dice) happens(s scheduler.Snapshot, plan *scheduler.Plan, version *uint6
 			n.Version = *version
 		}
 	}
+}
+
+// happens gives a later snapshot: some placements are applied, some nodes changed, came or
+// went, and other jobs wait.
+func (d dice) happens(s scheduler.Snapshot, plan *scheduler.Plan, version *uint64) scheduler.Snapshot {
+	next := s
+	next.Nodes = slices.Clone(s.Nodes)
+	d.apply(&next, plan, version)
+	next.Pending = nil
 	for i := range next.Nodes {
 		n := &next.Nodes[i]
 		*version++
@@ -78,11 +129,7 @@ func (d dice) happens(s scheduler.Snapshot, plan *scheduler.Plan, version *uint6
 		case 0: // another machine
 			*n = d.node(n.ID, true)
 		case 1: // jobs ended
-			n.CPUFree, n.MemFree, n.Ports = n.CPU, n.Memory, nil
-			n.Devices = slices.Clone(n.Devices)
-			for j := range n.Devices {
-				n.Devices[j].ShareFree, n.Devices[j].MemFree = 1000, n.Devices[j].Memory
-			}
+			free(n, version)
 		case 2:
 			n.CPUFree = d.Int63n(n.CPU + 1)
 		case 3:
