@@ -16,9 +16,10 @@ type profile struct {
 // ending is an attempt's release of what it holds.
 type ending struct {
 	atMS  int64
-	order int32  // among those at one time
-	run   int32  // index in Snapshot.Running, or -1
-	parts []held // of a running attempt nil until they are asked for
+	order int32    // among those at one time
+	run   int32    // index in Snapshot.Running, or -1
+	parts []held   // of a running attempt nil until they are asked for
+	claim *claimed // whose room it is, which counts only while it is kept; nil: of none
 }
 
 // started notes what the pass took since the trail had the length mark.
@@ -51,7 +52,7 @@ func (r *round) endings() []ending {
 		p.ends = r.runningEnds()
 		for _, c := range r.claimList {
 			if at := endOf(r.s.NowMS, c.length); at != forever {
-				p.fresh = append(p.fresh, ending{atMS: at, run: -1, parts: c.parts})
+				p.fresh = append(p.fresh, ending{atMS: at, run: -1, parts: c.parts, claim: c})
 			}
 		}
 	}
@@ -97,6 +98,9 @@ func (r *round) runningEnds() []ending {
 
 // partsOf gives what an ending releases.
 func (r *round) partsOf(e *ending) []held {
+	if e.claim != nil && !e.claim.kept {
+		return nil // its job has started, and has an ending of its own
+	}
 	if e.parts == nil && e.run >= 0 {
 		e.parts = r.partsOfRun(int(e.run))
 	}
