@@ -216,6 +216,7 @@ var layers = map[string][]string{
 	"server/api":           {"proto", "fsm/state", "server/jobspec", "server/scheduler", "transport"},
 	"server":               {"proto", "fsm", "server", "transport"},
 	"agent/reconcile":      {"proto/llmos"},
+	"agent/fraction":       {},
 	"agent/device":         {"proto"},
 	"agent/exec":           {"proto"},
 	"agent":                {"proto", "agent", "transport"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 
 	pb "llmos/proto/llmos/v1"
 )
@@ -12,33 +13,55 @@ import (
 // The agent and its NVML child speak in frames: a length of 4 bytes, big endian, and that
 // many bytes of JSON. The agent asks, the child answers each question once, in order.
 
-// childFrameMax bounds a frame in bytes: 256 devices of under 1 KiB each fit with room.
+// childFrameMax bounds a frame in bytes: DevicesMax devices of under 1 KiB each fit with
+// room, and so do UsesMax processes of under 200 bytes each.
 const childFrameMax = 512 << 10
 
-// question is what the agent asks. The only one there is: which devices are there?
+// question is what the agent asks: which devices are there? Or, with Use: which processes
+// use how much memory of which device, and how busy are the devices?
 type question struct {
-	ID uint64 `json:"id"`
+	ID  uint64 `json:"id"`
+	Use bool   `json:"use,omitempty"`
 }
 
-// answer is what the child says. Either Absent, or Error, or the devices.
+// answer is what the child says. Either Absent, or Error, or what was asked for.
 type answer struct {
 	ID      uint64        `json:"id"`
 	Absent  bool          `json:"absent,omitempty"` // there is no driver; nothing is wrong
 	Error   string        `json:"error,omitempty"`
 	Driver  string        `json:"driver,omitempty"` // version
 	Devices []childDevice `json:"devices,omitempty"`
+	Uses    []childUse    `json:"uses,omitempty"`
+	Busy    []childBusy   `json:"busy,omitempty"`
+}
+
+// childUse is the memory of one device that one process holds.
+type childUse struct {
+	UUID  string `json:"uuid"`
+	PID   uint32 `json:"pid"`
+	Bytes int64  `json:"bytes"`
+}
+
+// childBusy is how much of the time a device was busy in the driver's last period.
+type childBusy struct {
+	UUID    string `json:"uuid"`
+	Percent int32  `json:"percent"`
 }
 
 // childDevice is one GPU as the child sees it.
 type childDevice struct {
 	UUID        string `json:"uuid"`
-	Name        string `json:"name"` // as NVML gives it
+	Name        string `json:"name"` // of the GPU, as NVML gives it
 	MemoryBytes int64  `json:"memory_bytes"`
-	Index       int32  `json:"index"`
+	Index       int32  `json:"index"` // of the GPU
 	Minor       int32  `json:"minor"` // of /dev/nvidia<minor>; -1 when unknown
 	BusID       string `json:"bus_id,omitempty"`
-	NUMANode    int32  `json:"numa_node"`        // -1 when unknown
-	Failed      string `json:"failed,omitempty"` // why it cannot be used
+	NUMANode    int32  `json:"numa_node"`             // -1 when unknown
+	Island      string `json:"island,omitempty"`      // the same for GPUs joined by NVLink; empty: unknown
+	Profile     string `json:"profile,omitempty"`     // of a MIG slice
+	Parent      string `json:"parent,omitempty"`      // of a MIG slice: UUID of its GPU
+	WholeBytes  int64  `json:"whole_bytes,omitempty"` // of a MIG slice: memory of its GPU; 0: unknown
+	Failed      string `json:"failed,omitempty"`      // why it cannot be used
 }
 
 func writeFrame(w io.Writer, v any) error {
@@ -88,7 +111,7 @@ func (a answer) check(id uint64) error {
 	}
 	seen := map[string]bool{}
 	for _, d := range a.Devices {
-		if d.UUID == "" || len(d.UUID) > idBytesMax || len(d.Name) > idBytesMax || len(d.BusID) > idBytesMax || d.MemoryBytes < 0 {
+		if d.UUID == "" || d.longest() > idBytesMax || d.MemoryBytes < 0 || d.WholeBytes < 0 {
 			return fmt.Errorf("device %d is not well-formed (UUID %.40q)", d.Index, d.UUID)
 		}
 		if seen[d.UUID] {
@@ -96,7 +119,48 @@ func (a answer) check(id uint64) error {
 		}
 		seen[d.UUID] = true
 	}
+	return a.checkUse()
+}
+
+// longest is the length in bytes of the device's longest word but for Failed.
+func (d childDevice) longest() int {
+	return max(len(d.UUID), len(d.Name), len(d.BusID), len(d.Island), len(d.Profile), len(d.Parent))
+}
+
+func (a answer) checkUse() error {
+	if len(a.Uses) > UsesMax || len(a.Busy) > DevicesMax {
+		return fmt.Errorf("%d processes and %d devices in use, at most %d and %d", len(a.Uses), len(a.Busy), UsesMax, DevicesMax)
+	}
+	type holder struct {
+		uuid string
+		pid  uint32
+	}
+	seen := map[holder]bool{}
+	for _, u := range a.Uses {
+		h := holder{u.UUID, u.PID}
+		if u.UUID == "" || len(u.UUID) > idBytesMax || u.PID == 0 || u.PID > math.MaxInt32 || u.Bytes < 0 || seen[h] {
+			return fmt.Errorf("the use of device %.40q by process %d is not well-formed or is listed twice", u.UUID, u.PID)
+		}
+		seen[h] = true
+	}
+	for _, b := range a.Busy {
+		if b.UUID == "" || len(b.UUID) > idBytesMax || b.Percent < 0 || b.Percent > 100 {
+			return fmt.Errorf("device %.40q is busy for %d %%", b.UUID, b.Percent)
+		}
+	}
 	return nil
+}
+
+// use turns the child's words into those of a look.
+func (a answer) use() Use {
+	u := Use{Percent: make(map[string]int32, len(a.Busy))}
+	for _, p := range a.Uses {
+		u.Processes = append(u.Processes, ProcessUse{DeviceID: p.UUID, PID: int(p.PID), MemoryBytes: p.Bytes})
+	}
+	for _, b := range a.Busy {
+		u.Percent[b.UUID] = b.Percent
+	}
+	return u
 }
 
 // devices turns the child's words into those of the inventory.
@@ -107,8 +171,17 @@ func (a answer) devices() []*pb.Device {
 		if d.Failed != "" {
 			health = pb.DeviceHealth_DEVICE_HEALTH_FAILED
 		}
-		out = append(out, &pb.Device{Id: d.UUID, Kind: "gpu", Vendor: "nvidia", Model: modelName(d.Name, d.MemoryBytes),
-			MemoryBytes: d.MemoryBytes, Health: health, Reason: d.Failed, Index: d.Index, NumaNode: d.NUMANode, BusId: d.BusID})
+		whole := d.MemoryBytes
+		if d.Parent != "" {
+			whole = d.WholeBytes
+		}
+		path := ""
+		if d.Minor >= 0 {
+			path = fmt.Sprintf("/dev/nvidia%d", d.Minor)
+		}
+		out = append(out, &pb.Device{Id: d.UUID, Kind: "gpu", Vendor: "nvidia", Model: modelName(d.Name, whole),
+			MemoryBytes: d.MemoryBytes, Health: health, Reason: d.Failed, Index: d.Index, NumaNode: d.NUMANode, BusId: d.BusID,
+			Path: path, Island: d.Island, MigProfile: d.Profile, Parent: d.Parent})
 	}
 	return out
 }

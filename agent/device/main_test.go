@@ -30,16 +30,16 @@ func playChild(mode string) int {
 	one := answer{Driver: "550.1", Devices: []childDevice{{UUID: "GPU-1", Name: "NVIDIA H100 80GB HBM3", MemoryBytes: 80 << 30, NUMANode: -1, Minor: -1}}}
 	switch mode {
 	case "good":
-		return serveChild(os.Stdin, os.Stdout, func() answer { return one })
+		return serveChild(os.Stdin, os.Stdout, func(question) answer { return one })
 	case "late": // no driver until the file is there
-		return serveChild(os.Stdin, os.Stdout, func() answer {
+		return serveChild(os.Stdin, os.Stdout, func(question) answer {
 			if flagSet() {
 				return one
 			}
 			return answer{Absent: true}
 		})
 	case "crash": // as the loader does when a symbol is missing, while the file is there
-		return serveChild(os.Stdin, os.Stdout, func() answer {
+		return serveChild(os.Stdin, os.Stdout, func(question) answer {
 			if flagSet() {
 				fmt.Fprintln(os.Stderr, "llmos: symbol lookup error: undefined symbol: nvmlDeviceGetCount_v2")
 				os.Exit(127)
@@ -47,14 +47,14 @@ func playChild(mode string) int {
 			return one
 		})
 	case "hang": // while the file is there
-		return serveChild(os.Stdin, os.Stdout, func() answer {
+		return serveChild(os.Stdin, os.Stdout, func(question) answer {
 			if flagSet() {
 				time.Sleep(time.Hour)
 			}
 			return one
 		})
 	case "error":
-		return serveChild(os.Stdin, os.Stdout, func() answer {
+		return serveChild(os.Stdin, os.Stdout, func(question) answer {
 			if flagSet() {
 				return answer{Error: "count the devices: Unknown Error"}
 			}
@@ -65,7 +65,7 @@ func playChild(mode string) int {
 		io.Copy(io.Discard, os.Stdin)
 		return 0
 	case "twice": // the same device two times
-		return serveChild(os.Stdin, os.Stdout, func() answer {
+		return serveChild(os.Stdin, os.Stdout, func(question) answer {
 			return answer{Devices: append(one.Devices, one.Devices...)}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	pb "llmos/proto/llmos/v1"
@@ -25,9 +26,11 @@ type nvidia struct {
 	env     []string
 	log     *slog.Logger
 	now     func() time.Time
+	foreign func() bool // see foreignPIDs
 
 	answerTimeout, absentRetry, restartMin time.Duration
 
+	turn     chan struct{} // holds one token while Probe or Use is at work on what follows
 	child    *child
 	dying    *child    // killed, and perhaps still stuck in the driver
 	next     uint64    // ID of the next question
@@ -48,7 +51,7 @@ func NVIDIA(self string, log *slog.Logger) Prober {
 }
 
 func newNVIDIA(command, env []string, log *slog.Logger) *nvidia {
-	return &nvidia{command: command, env: env, log: log, now: time.Now,
+	return &nvidia{command: command, env: env, log: log, now: time.Now, foreign: foreignPIDs, turn: make(chan struct{}, 1),
 		answerTimeout: answerTimeout, absentRetry: absentRetry, restartMin: restartMin}
 }
 
@@ -57,13 +60,20 @@ func (n *nvidia) Name() string { return "nvml" }
 
 // Probe asks the child once.
 func (n *nvidia) Probe(ctx context.Context) ([]*pb.Device, error) {
+	if err := n.take(ctx); err != nil {
+		return nil, err
+	}
+	defer n.leave()
 	if wait := n.notUntil.Sub(n.now()); n.child == nil && wait > 0 {
 		if n.absent && !n.found {
 			return nil, nil
 		}
 		return nil, fmt.Errorf("waits %v before it starts the NVML child again: %w", wait.Round(time.Second), n.last)
 	}
-	a, err := n.ask(ctx)
+	a, err := n.ask(ctx, question{})
+	if err == nil && a.Error != "" {
+		err = fmt.Errorf("NVML: %s", a.Error)
+	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		n.stopChild() // its answer would come late and be taken for the next one's
 		return nil, err
@@ -89,8 +99,58 @@ func (n *nvidia) Probe(ctx context.Context) ([]*pb.Device, error) {
 	return a.devices(), nil
 }
 
+// take waits for its turn with the child, leave ends it.
+func (n *nvidia) take(ctx context.Context) error {
+	select {
+	case n.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the NVML child: %w", context.Cause(ctx))
+	}
+}
+
+func (n *nvidia) leave() { <-n.turn }
+
+// Use asks the child who uses the devices. It never starts a child: Probe does. A child
+// that does not answer is killed, as by Probe; one that says that NVML failed is kept.
+func (n *nvidia) Use(ctx context.Context) (Use, error) {
+	if err := n.take(ctx); err != nil {
+		return Use{}, err
+	}
+	defer n.leave()
+	if n.child == nil {
+		return Use{}, errors.New("the NVML child does not run")
+	}
+	a, err := n.ask(ctx, question{Use: true})
+	switch {
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		n.stopChild() // its answer would come late and be taken for the next one's
+		return Use{}, err
+	case err != nil:
+		return Use{}, n.failed(err)
+	case a.Error != "":
+		return Use{}, fmt.Errorf("NVML: %s", a.Error)
+	case a.Absent:
+		return Use{}, errors.New("the NVIDIA driver is not there")
+	}
+	use := a.use()
+	if n.foreign() {
+		use.Processes = nil // NVML counts the host's processes, and this one sees others
+	}
+	return use, nil
+}
+
+// hostPIDs is the number of the kernel's first PID namespace (PROC_PID_INIT_INO).
+const hostPIDs = "pid:[4026531836]"
+
+// foreignPIDs says whether this process sees other numbers of processes than the host.
+func foreignPIDs() bool {
+	name, err := os.Readlink("/proc/self/ns/pid")
+	return err != nil || name != hostPIDs
+}
+
 // ask starts the child when there is none, asks, and checks the answer.
-func (n *nvidia) ask(ctx context.Context) (answer, error) {
+func (n *nvidia) ask(ctx context.Context, q question) (answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.answerTimeout, fmt.Errorf("the NVML child did not answer within %v", n.answerTimeout))
 	defer cancel()
 	if n.dying != nil {
@@ -110,15 +170,13 @@ func (n *nvidia) ask(ctx context.Context) (answer, error) {
 		n.child = c
 	}
 	n.next++
-	a, err := n.child.ask(ctx, question{ID: n.next})
+	q.ID = n.next
+	a, err := n.child.ask(ctx, q)
 	if err != nil {
 		return answer{}, err
 	}
 	if err := a.check(n.next); err != nil {
 		return answer{}, fmt.Errorf("the NVML child answered nonsense: %w", err)
-	}
-	if a.Error != "" {
-		return answer{}, fmt.Errorf("NVML: %s", a.Error)
 	}
 	return a, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,18 +23,21 @@ func NVMLMain(in io.Reader, out io.Writer) int {
 
 // serveNVML is NVMLMain with any NVML and any sysfs, for tests.
 func serveNVML(in io.Reader, out io.Writer, lib nvml.Interface, sysfs string) int {
-	l := &lister{lib: lib, sysfs: sysfs, known: map[int]childDevice{}}
+	l := &lister{lib: lib, sysfs: sysfs, known: map[int][]childDevice{}}
 	defer l.shutdown()
-	return serveChild(in, out, l.list)
+	return serveChild(in, out, l.answer)
 }
 
-// lister lists the GPUs of an NVML library. No function of the library may be called before
+// lister answers about the GPUs of an NVML library. No function of the library may be called before
 // Init has succeeded: the real one ends the process then.
 type lister struct {
 	lib   nvml.Interface
 	sysfs string
 	ready bool
-	known map[int]childDevice // by index: what a device was called before it was lost
+	known map[int][]childDevice // by index of the GPU: what was there before it was lost
+
+	islands    map[string]string // by UUID, of the GPUs in islandsFor
+	islandsFor string
 }
 
 func (l *lister) shutdown() {
@@ -42,57 +46,88 @@ func (l *lister) shutdown() {
 	}
 }
 
-func (l *lister) list() answer {
+// answer answers one question.
+func (l *lister) answer(q question) answer {
+	a, count := l.begin()
+	switch {
+	case a.Absent || a.Error != "":
+	case q.Use:
+		l.use(&a, count)
+	default:
+		l.list(&a, count)
+	}
+	return a
+}
+
+// begin gives the head of an answer and the number of GPUs.
+func (l *lister) begin() (answer, int) {
 	if !l.ready {
 		switch ret := guarded(l.lib.Init); ret {
 		case nvml.SUCCESS, nvml.ERROR_ALREADY_INITIALIZED:
 			l.ready = true
 		case nvml.ERROR_LIBRARY_NOT_FOUND, nvml.ERROR_DRIVER_NOT_LOADED:
-			return answer{Absent: true}
+			return answer{Absent: true}, 0
 		default:
-			return answer{Error: "initialise: " + nvml.ErrorString(ret)}
+			return answer{Error: "initialise: " + nvml.ErrorString(ret)}, 0
 		}
 	}
 	count, ret := guarded2(l.lib.DeviceGetCount)
 	if ret != nvml.SUCCESS {
-		return answer{Error: "count the devices: " + nvml.ErrorString(ret)}
+		return answer{Error: "count the devices: " + nvml.ErrorString(ret)}, 0
 	}
-	driver, _ := guarded2(l.lib.SystemGetDriverVersion)
-	a := answer{Driver: driver}
-	for i := range min(count, DevicesMax) {
-		d, err := l.device(i)
+	return answer{}, min(count, DevicesMax)
+}
+
+// list writes the devices of all GPUs into the answer.
+func (l *lister) list(a *answer, count int) {
+	a.Driver, _ = guarded2(l.lib.SystemGetDriverVersion)
+	var whole []wholeGPU
+	for i := range count {
+		found, handle, err := l.gpu(i)
 		if err != nil {
 			old, ok := l.known[i]
 			if !ok {
-				return answer{Error: err.Error()}
+				a.Error, a.Devices = err.Error(), nil
+				return
 			}
-			old.Failed = err.Error()
-			d = old
+			found = slices.Clone(old)
+			for j := range found {
+				found[j].Failed = err.Error()
+			}
 		} else {
-			l.known[i] = d
+			l.known[i] = found
+			if len(found) == 1 && found[0].Parent == "" && found[0].Failed == "" {
+				whole = append(whole, wholeGPU{found[0].UUID, handle})
+			}
 		}
-		a.Devices = append(a.Devices, d)
+		a.Devices = append(a.Devices, found...)
 	}
-	return a
+	a.Devices = a.Devices[:min(len(a.Devices), DevicesMax)]
+	islands := l.islandsOf(whole)
+	for i, d := range a.Devices {
+		a.Devices[i].Island = islands[d.UUID]
+	}
 }
 
-// device describes the device of an index. The error says which call failed and how.
-func (l *lister) device(index int) (childDevice, error) {
+// gpu describes what can be granted of the GPU of an index: itself or, in MIG mode, its
+// slices. The error says which call failed and how.
+func (l *lister) gpu(index int) ([]childDevice, nvml.Device, error) {
 	handle, ret := guarded2(func() (nvml.Device, nvml.Return) { return l.lib.DeviceGetHandleByIndex(index) })
 	if ret != nvml.SUCCESS {
-		return childDevice{}, fmt.Errorf("device %d: %s", index, nvml.ErrorString(ret))
+		return nil, nil, fmt.Errorf("device %d: %s", index, nvml.ErrorString(ret))
 	}
 	uuid, ret := guarded2(handle.GetUUID)
 	if ret != nvml.SUCCESS {
-		return childDevice{}, fmt.Errorf("UUID of device %d: %s", index, nvml.ErrorString(ret))
+		return nil, nil, fmt.Errorf("UUID of device %d: %s", index, nvml.ErrorString(ret))
 	}
 	name, ret := guarded2(handle.GetName)
 	if ret != nvml.SUCCESS {
-		return childDevice{}, fmt.Errorf("name of device %d: %s", index, nvml.ErrorString(ret))
+		return nil, nil, fmt.Errorf("name of device %d: %s", index, nvml.ErrorString(ret))
 	}
+	sliced := inMIGMode(handle)
 	memory, ret := guarded2(handle.GetMemoryInfo)
-	if ret != nvml.SUCCESS {
-		return childDevice{}, fmt.Errorf("memory of device %d: %s", index, nvml.ErrorString(ret))
+	if ret != nvml.SUCCESS && !sliced { // the memory of all slices together is shown to root alone
+		return nil, nil, fmt.Errorf("memory of device %d: %s", index, nvml.ErrorString(ret))
 	}
 	d := childDevice{UUID: uuid, Name: name, MemoryBytes: int64(memory.Total), Index: int32(index), Minor: -1, NUMANode: -1}
 	// What follows is good to know and not needed: a failure leaves it unknown.
@@ -103,14 +138,15 @@ func (l *lister) device(index int) (childDevice, error) {
 		d.BusID = busID(pci)
 		d.NUMANode = numaNode(l.sysfs, d.BusID)
 	}
-	mode, ret := guarded2(func() (int, nvml.Return) {
-		now, _, ret := handle.GetMigMode()
-		return now, ret
-	})
-	if ret == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE {
-		d.Failed = "MIG is enabled: llmos hands out whole GPUs only; turn it off with nvidia-smi -mig 0"
+	if !sliced {
+		return []childDevice{d}, handle, nil
 	}
-	return d, nil
+	found, err := slicesOf(handle, d)
+	if err != nil && l.known[index] == nil {
+		d.Failed = err.Error()
+		return []childDevice{d}, handle, nil
+	}
+	return found, handle, err
 }
 
 // busID gives the PCI address as sysfs writes it, such as 0000:17:00.0; empty when NVML

@@ -19,12 +19,14 @@ import (
 
 // order is what an agent asks of a shim.
 type order struct {
-	Op string `json:"op"` // "stop": signal, grace, kill. "kill": kill now
+	Op     string `json:"op"`               // "stop": signal, grace, kill. "kill": kill now. "end": kill now, as a failure
+	Reason string `json:"reason,omitempty"` // of an end: what the task did
 }
 
 const (
 	opStop = "stop"
 	opKill = "kill"
+	opEnd  = "end"
 )
 
 // progressEvery is the least time between two statuses that differ only in progress.

@@ -10,8 +10,15 @@ import (
 // obey takes an order of an agent. One that comes before the task runs waits for follow.
 func (s *shim) obey(o order) {
 	target := s.stop
-	if o.Op == opKill {
+	switch o.Op {
+	case opKill:
 		target = s.kill
+	case opEnd:
+		select {
+		case s.end <- o.Reason:
+		default:
+		}
+		return
 	}
 	select {
 	case target <- struct{}{}:
@@ -21,8 +28,9 @@ func (s *shim) obey(o order) {
 
 // outcome is what follow saw.
 type outcome struct {
-	asked    bool // the task was told to stop before its first process ended
-	leftover bool // something outlived the first process
+	asked    bool   // the task was told to stop before its first process ended
+	blame    string // why it was ended, when nobody had asked it to stop before; empty: it was not
+	leftover bool   // something outlived the first process
 }
 
 // follow waits until the whole tree has gone. It passes on the stop signal, kills when the
@@ -51,13 +59,18 @@ func (s *shim) follow() (o outcome) {
 		case <-deadline:
 			killing = true
 		case <-s.stop:
-			o.asked = o.asked || !ended
+			o.asked = o.asked || !ended && o.blame == ""
 			if deadline == nil {
 				s.tree.signal(stopSignal(s.spec.StopSignal))
 				deadline = time.After(grace(s.spec))
 			}
 		case <-s.kill:
-			o.asked = o.asked || !ended
+			o.asked = o.asked || !ended && o.blame == ""
+			killing = true
+		case reason := <-s.end:
+			if !o.asked && !ended {
+				o.blame = reason
+			}
 			killing = true
 		}
 	}
@@ -74,6 +87,9 @@ func grace(spec Spec) time.Duration {
 // ending drains the log and makes the record of the end.
 func (s *shim) ending(id Identity, o outcome) Exit {
 	e := Exit{StartedMS: id.StartedMS, EndedMS: s.now().UnixMilli(), LeftoverTree: o.leftover}
+	if o.blame != "" {
+		s.log.put(record{stderr: true, timeMS: e.EndedMS, data: []byte("llmos: ended: " + o.blame + "\n")})
+	}
 	s.endLog()
 	e.LogDropped = s.log.dropped.Load()
 	status := s.tree.status
@@ -90,6 +106,8 @@ func (s *shim) ending(id Identity, o outcome) Exit {
 		e.State = Stopped
 	case e.Code == 0:
 		e.State, e.Reason = Succeeded, ""
+	case o.blame != "":
+		e.State, e.Reason = Failed, o.blame
 	default:
 		e.State = Failed
 		if s.forker.group.oomKills() > 0 {

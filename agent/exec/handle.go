@@ -22,7 +22,7 @@ type Handle struct {
 
 	mu   sync.Mutex
 	conn *net.UnixConn // nil: between connections, or ended
-	want string        // the strongest order given; repeated on a new connection
+	want order         // the strongest order given; repeated on a new connection
 	err  error
 }
 
@@ -39,10 +39,14 @@ func (h *Handle) Err() error {
 }
 
 // Stop asks the task to end: stop signal, grace, kill. It returns at once.
-func (h *Handle) Stop() { h.send(opStop) }
+func (h *Handle) Stop() { h.send(order{Op: opStop}) }
 
 // Kill kills the task's whole tree. It returns at once.
-func (h *Handle) Kill() { h.send(opKill) }
+func (h *Handle) Kill() { h.send(order{Op: opKill}) }
+
+// End kills the task's whole tree for what it did: unless it had been asked to stop, its
+// end is Failed with this reason. It returns at once.
+func (h *Handle) End(reason string) { h.send(order{Op: opEnd, Reason: reason}) }
 
 // Detach lets go of the task and joins the Handle's goroutine.
 func (h *Handle) Detach() {
@@ -55,12 +59,12 @@ func (h *Handle) Detach() {
 	<-h.done
 }
 
-func (h *Handle) send(op string) {
+func (h *Handle) send(o order) {
 	defer wake(h.dir)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.want != opKill {
-		h.want = op
+	if h.want.Op != opKill && h.want.Op != opEnd { // both kill; the first one's words stay
+		h.want = o
 	}
 	h.sendWanted()
 }
@@ -79,10 +83,10 @@ func wake(dir string) {
 
 // sendWanted repeats the order; the caller holds the lock.
 func (h *Handle) sendWanted() {
-	if h.conn == nil || h.want == "" {
+	if h.conn == nil || h.want.Op == "" {
 		return
 	}
-	line, err := json.Marshal(order{Op: h.want})
+	line, err := json.Marshal(h.want)
 	if err != nil {
 		return
 	}

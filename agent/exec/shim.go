@@ -48,7 +48,7 @@ func ShimMain(args []string) int {
 		return 0
 	}
 	s := &shim{dir: dir, forker: f, board: newBoard(), children: children,
-		stop: make(chan struct{}, 1), kill: make(chan struct{}, 1), now: time.Now}
+		stop: make(chan struct{}, 1), kill: make(chan struct{}, 1), end: make(chan string, 1), now: time.Now}
 	return s.run(agent)
 }
 
@@ -80,6 +80,7 @@ type shim struct {
 	children <-chan os.Signal
 	stop     chan struct{} // holds an order that follow has not seen
 	kill     chan struct{}
+	end      chan string // the reason of an end
 	now      func() time.Time
 }
 
