@@ -92,14 +92,14 @@ func (a *attack) kindFor(run *Running, leaf int) EvictionKind {
 	case a.s.NowMS-run.StartedMS < a.minRun(run):
 		return 0
 	case run.Priority < a.job.Priority:
-		if a.turns.tree == nil || !a.turns.tree.Protects(leaf, a.leaf, a.demand) {
+		if a.turns.tree == nil || !a.turns.tree.Protects(leaf, a.leaf) {
 			return EvictPriority
 		}
 		return 0
 	case a.turns.tree != nil && a.reclaims && a.mayReclaim(leaf):
 		return EvictReclaim
 	case a.policy.Order == OrderIndex && run.Priority == a.job.Priority && run.Index > fairFactor*a.job.Index &&
-		(a.turns.tree == nil || !a.turns.tree.Protects(leaf, a.leaf, a.demand)):
+		(a.turns.tree == nil || !a.turns.tree.Protects(leaf, a.leaf)):
 		return EvictFair
 	case run.Priority == a.job.Priority && len(run.Elastic) > 0:
 		return EvictResize // what it has beyond its minimum is lent to it
@@ -373,7 +373,7 @@ func (a *attack) end(set []int) []int {
 			if v.kind == EvictReclaim && !a.turns.tree.MayReclaim(a.leaf, v.leaf, a.demand) {
 				continue
 			}
-			if v.kind != EvictReclaim && a.turns.tree.Protects(v.leaf, a.leaf, a.demand) {
+			if v.kind != EvictReclaim && a.turns.tree.Protects(v.leaf, a.leaf) {
 				continue
 			}
 			a.turns.tree.End(v.leaf, a.s.Running[v.run].User, a.released(v))
