@@ -51,6 +51,9 @@ func (s *cluster) SubmitJob(ctx context.Context, req *pb.SubmitJobRequest) (*pb.
 		if err := feasible(st, req.GetSpec()); err != nil {
 			return nil, err
 		}
+		if err := placeable(st, req.GetSpec()); err != nil {
+			return nil, err
+		}
 	}
 	if key == "" {
 		key = s.b.NewID()
