@@ -55,6 +55,7 @@ func Learn(mix *Mix, fleet Fleet) *Prices {
 	p.Pivots = lp.x.pivots
 	if p.Converged {
 		p.values = lp.residuals()
+		gather(p.values, mix.Turnover())
 	}
 	return p
 }

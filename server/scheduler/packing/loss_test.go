@@ -66,7 +66,7 @@ func TestLossIsSound(t *testing.T) {
 			if l, a := again.Best(&s, &n, nil); l != loss || a != at {
 				t.Fatalf("learned twice: loss %d on device %d, then %d on %d", loss, at, l, a)
 			}
-			if most := int64(20 * packing.Device); loss > most || loss < -most {
+			if most := int64(64 * packing.Device); loss > most || loss < -most {
 				t.Fatalf("loss of %d billionths of a device for %+v on %+v", loss, s, n)
 			}
 			if got := prices.Loss(&s, &n, at); got != loss {

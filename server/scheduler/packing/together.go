@@ -3,7 +3,8 @@ package packing
 // Constants of the value of devices that are free together.
 const (
 	// togetherMax is the most that whole free devices of one node are worth more than the
-	// same number on different nodes, in parts of themselves.
+	// same number on different nodes, and free shares of one device more than as much on
+	// different devices, in parts of themselves.
 	togetherMax = 3
 	// togetherShare is the part of the demand, asked by tasks with several whole devices,
 	// from which on it is that much.
@@ -56,4 +57,16 @@ func gathered(asked []float64, scale float64) []int64 {
 		values[whole] = billionths(scale * sum)
 	}
 	return values
+}
+
+// gather makes the value of what is free of a device convex, by the turnover: shares that
+// leave rests on many devices leave none for the task that asks most of one, when several of
+// those come at once.
+func gather(values [][]int64, turnover float64) {
+	for _, v := range values {
+		for free := range v {
+			part := float64(free) / Whole
+			v[free] += billionths(togetherMax * turnover * part * part)
+		}
+	}
 }
