@@ -25,8 +25,13 @@ type planner struct {
 // passTarget bounds what one pass may hold up: submits and reports wait for it.
 const passTarget = 50 * time.Millisecond
 
-// gangsMax bounds the gangs of one plan before anything is known of their cost.
-const gangsMax = 1024
+// gangsMax bounds the gangs of one plan before anything is known of their cost. gangsLeast
+// is a plan's size however long a pass takes: where the part of it that does not grow with
+// the plan is above the target by itself, smaller plans would only mean more passes.
+const (
+	gangsMax   = 1024
+	gangsLeast = 256
+)
 
 // refusal keeps a job whose placement the ledger refuses again and again from taking the
 // place of others in every pass.

@@ -45,7 +45,7 @@ func (c *Controller) policy() scheduler.Policy {
 		}
 	}
 	if p.GangsMax == 0 {
-		p.GangsMax = forecast.Batch(&c.planning.work, passTarget.Seconds(), gangsMax)
+		p.GangsMax = max(gangsLeast, forecast.Batch(&c.planning.work, passTarget.Seconds(), gangsMax))
 	}
 	if n := config.GetReservationsMax(); n > 0 {
 		p.ReservationsMax = int(n)
