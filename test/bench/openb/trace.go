@@ -72,7 +72,7 @@ func refuse(path string, line int, column, hint, format string, args ...any) err
 func readTable(path string, needed ...string) (*table, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the trace: %w", err)
+		return nil, fmt.Errorf("reading the trace: %w; OPENB=DIR names its folder, LISTS=a,b its lists", err)
 	}
 	defer f.Close()
 	r := csv.NewReader(f)
