@@ -155,14 +155,16 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 	if err != nil {
 		return nil, err
 	}
-	s := site{nodeID: id, nodeName: cfg.name(), tasks: filepath.Join(a.home.dir, tasksFolder), sharedDir: cfg.SharedDir, taskUser: cfg.TaskUser}
+	node := newNodeBox(describe(cfg, id, addr, first))
+	s := site{nodeID: id, nodeName: cfg.name(), tasks: filepath.Join(a.home.dir, tasksFolder), sharedDir: cfg.SharedDir, taskUser: cfg.TaskUser,
+		mps: mpsDir, deviceMemory: node.deviceMemory}
 	driver := exec.NewDriver(exec.DriverConfig{Self: cfg.Self, Args: []string{"shim"}, NodeID: id, Warm: warmShims, Log: cfg.Log,
 		ErrLog: filepath.Join(a.home.dir, shimLogFile)})
 	driver.RemoveStale()
 	box := newOutbox()
 	sup := newSupervisor(s, driver, j, box, cfg.Log)
-	p := &parts{cfg: cfg, home: a.home, port: port, driver: driver, supervisor: sup,
-		node: newNodeBox(describe(cfg, id, addr, first)), changes: changes}
+	sup.look = func(ctx context.Context) (device.Use, error) { return device.Look(ctx, probers) }
+	p := &parts{cfg: cfg, home: a.home, port: port, driver: driver, supervisor: sup, node: node, changes: changes}
 	book := &addressBook{join: cfg.Join, gossip: p.gossiped, log: cfg.Log,
 		save: func(addrs []string) error { return a.home.writeJSON(serversFile, addrs) }}
 	if _, err := readJSON(filepath.Join(a.home.dir, serversFile), &book.saved); err != nil {

@@ -30,6 +30,9 @@ type site struct {
 	tasks            string // folder of the tasks' directories
 	sharedDir        string // empty: none
 	taskUser         string // empty: the agent's own
+
+	mps          func() string               // pipe directory of MPS, empty without it; nil: none
+	deviceMemory func(deviceID string) int64 // bytes; 0: unknown; nil: of none known
 }
 
 // checkTaskUser says whether tasks can run as the user.
@@ -66,8 +69,8 @@ func (s site) jobDir(a *pb.Assignment) string {
 }
 
 // environment gives the task's whole environment, NAME=value, in a fixed order: nothing
-// is inherited. A role may replace what is set here, but for LLMOS_ names. localWorld is
-// the number of the attempt's tasks on this node.
+// is inherited. A role may replace what is set here, but for LLMOS_ names and what holds it
+// to its part of a device. localWorld is the number of the attempt's tasks on this node.
 func (s site) environment(a *pb.Assignment, localWorld int) []string {
 	task, allocation, attempt, dir := a.GetTask(), a.GetAllocation(), a.GetAttempt(), s.dir(a.GetTask().GetId())
 	env := map[string]string{}
@@ -130,6 +133,7 @@ func (s site) environment(a *pb.Assignment, localWorld int) []string {
 			set(name, a.GetRole().GetEnv()[name])
 		}
 	}
+	s.setMPS(a, set)
 	out := make([]string, len(order))
 	for i, name := range order {
 		out[i] = name + "=" + env[name]

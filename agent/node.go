@@ -27,6 +27,17 @@ func (b *nodeBox) get() (*pb.Node, <-chan struct{}) {
 	return b.node, b.changed
 }
 
+// deviceMemory gives the memory of a device in bytes; 0: there is none of this ID.
+func (b *nodeBox) deviceMemory(id string) int64 {
+	n, _ := b.get()
+	for _, d := range n.GetDevices() {
+		if d.GetId() == id {
+			return d.GetMemoryBytes()
+		}
+	}
+	return 0
+}
+
 // update replaces the node by a changed copy.
 func (b *nodeBox) update(change func(*pb.Node)) {
 	b.mu.Lock()

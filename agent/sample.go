@@ -19,7 +19,8 @@ const (
 
 // sampleTarget is a running task as the sampler knows it.
 type sampleTarget struct {
-	id, cgroup, dir string
+	id, cgroup, dir string            // cgroup is empty when it is not known
+	grants          []*pb.DeviceGrant // not to be changed
 }
 
 // sampler measures what running tasks use, beside the supervisor's loop, which a walk
@@ -27,6 +28,7 @@ type sampleTarget struct {
 type sampler struct {
 	usage   func(cgroup string) (exec.Usage, bool)
 	targets func() []sampleTarget
+	devices func(id string, now time.Time) (deviceUse, bool) // nil: of none anything is known
 	post    func(any) bool
 	seen    map[string]*sampleState
 	round   int
@@ -44,6 +46,25 @@ type sampleState struct {
 type taskSampled struct {
 	id     string
 	sample *pb.Sample
+}
+
+// measure begins to look at what the tasks use, on the host and of its devices.
+func (v *supervisor) measure(ctx context.Context) {
+	s := sampler{usage: v.runner.driver.Usage, targets: v.targets, post: v.post, seen: map[string]*sampleState{}}
+	if v.look != nil {
+		f := &fractions{look: v.look, owners: ownersOf, memory: v.runner.site.memoryOf, targets: v.targets, post: v.post, log: v.log}
+		s.devices = f.use
+		v.work.Go(func() { f.run(ctx) })
+	}
+	v.work.Go(func() { s.run(ctx) })
+}
+
+// targets gives the running tasks that can be measured.
+func (v *supervisor) targets() []sampleTarget {
+	if l := v.sampled.Load(); l != nil {
+		return *l
+	}
+	return nil
 }
 
 // run samples until ctx ends.
@@ -95,7 +116,12 @@ func (s *sampler) sample(target sampleTarget, now time.Time) *pb.Sample {
 		before.disk = diskUsage(target.dir, before.disk)
 	}
 	sample := &pb.Sample{TimeMs: now.UnixMilli(), CpuMilli: max(0, u.CPUNanos-before.cpuNanos) * 1000 / passed.Nanoseconds(),
-		MemoryBytes: u.MemoryBytes, DiskBytes: before.disk, GpuPercent: -1}
+		MemoryBytes: u.MemoryBytes, DiskBytes: before.disk, GpuPercent: percentNone}
+	if s.devices != nil {
+		if d, ok := s.devices(target.id, now); ok {
+			sample.GpuMemoryBytes, sample.GpuPercent = d.memoryBytes, d.percent
+		}
+	}
 	before.at, before.cpuNanos, before.round = now, u.CPUNanos, s.round
 	return sample
 }

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"llmos/agent/device"
 	"llmos/agent/exec"
 	"llmos/agent/reconcile"
 	pb "llmos/proto/llmos/v1"
@@ -31,6 +32,7 @@ type supervisor struct {
 	log     *slog.Logger
 	now     func() time.Time
 	clean   *cleaner
+	look    func(context.Context) (device.Use, error) // who uses the devices; nil: nobody knows
 
 	news    chan any
 	done    chan struct{}
@@ -94,8 +96,7 @@ func (v *supervisor) run(ctx context.Context) {
 		v.work.Go(func() { v.runner.evict(ctx, id) })
 	}
 	v.settled(0)
-	look := sampler{usage: v.runner.driver.Usage, targets: v.targets, post: v.post, seen: map[string]*sampleState{}}
-	v.work.Go(func() { look.run(ctx) })
+	v.measure(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -166,6 +167,8 @@ func (v *supervisor) take(n any) {
 		if t := v.tasks[n.id]; t != nil && t.phase != reconcile.Ended {
 			v.tell(t, func(p *pb.Progress) { p.Sample = n.sample })
 		}
+	case taskExcess:
+		v.exceeded(n)
 	case taskEnded:
 		v.ended(n.id, n.exit)
 	}
@@ -365,20 +368,13 @@ func (v *supervisor) publish() {
 	for _, id := range sortedIDs(v.tasks) {
 		t := v.tasks[id]
 		list = append(list, t.report())
-		if t.phase == reconcile.Running && t.cgroup != "" {
-			running = append(running, sampleTarget{id: id, cgroup: t.cgroup, dir: v.runner.site.dir(id)})
+		if t.phase == reconcile.Running {
+			running = append(running, sampleTarget{id: id, cgroup: t.cgroup, dir: v.runner.site.dir(id),
+				grants: t.assignment.GetAllocation().GetDevices()})
 		}
 	}
 	v.listed.Store(&list)
 	v.sampled.Store(&running)
-}
-
-// targets gives the running tasks that can be measured.
-func (v *supervisor) targets() []sampleTarget {
-	if l := v.sampled.Load(); l != nil {
-		return *l
-	}
-	return nil
 }
 
 // list gives every task the node knows, by ID; the caller does not change it.

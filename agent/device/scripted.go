@@ -25,6 +25,7 @@ const scriptHint = "write COUNTxMODEL-SIZEGB, such as 4xH100-80GB or 2xA100-40GB
 var (
 	groupForm = regexp.MustCompile(`^([0-9]{1,4})x([A-Za-z0-9][A-Za-z0-9.-]*)$`)
 	sizeForm  = regexp.MustCompile(`-([0-9]{1,5})GB$`)
+	migForm   = regexp.MustCompile(`^(?i:[1-9]g\.([0-9]{1,3})gb(?:\+[a-z.]{1,8})?)$`)
 )
 
 // scripted invents devices from a description. It serves tests, demonstrations and the rig
@@ -39,6 +40,7 @@ type scripted struct {
 type script struct {
 	Error   string        `yaml:"error"` // when set, the probe fails with this text
 	Devices []scriptGroup `yaml:"devices"`
+	Uses    []scriptUse   `yaml:"uses"`
 }
 
 type scriptGroup struct {
@@ -50,6 +52,10 @@ type scriptGroup struct {
 	Reason   string `yaml:"reason"`
 	NUMANode *int32 `yaml:"numa_node"`
 	BusID    string `yaml:"bus_id"`
+	Island   string `yaml:"island"`
+	MIG      string `yaml:"mig"`
+	Parent   string `yaml:"parent"`
+	Percent  *int32 `yaml:"percent"`
 }
 
 var healthWords = map[string]pb.DeviceHealth{
@@ -65,10 +71,15 @@ var healthWords = map[string]pb.DeviceHealth{
 //	devices:
 //	  - {model: H100-80GB, count: 3}
 //	  - {model: L4-24GB, id: old-card, health: failed, reason: "XID 79: fallen off the bus", numa_node: 1}
-//	error: ""    # a text here makes the probe itself fail
+//	  - {model: H100-80GB, count: 2, island: left, percent: 90}   # joined by NVLink; how busy they are
+//	  - {model: A100-80GB, count: 7, mig: 1g.10gb, parent: gpu-9} # MIG slices of gpu-9
+//	uses:        # processes that hold device memory; a pid_file that is not there is no process
+//	  - {device: old-card, pid_file: /tmp/greedy.pid, memory_mb: 12000}
+//	error: ""    # a text here makes the probe itself fail, and the look at the uses
 //
-// The size at the end of a model is its memory in GiB, unless memory_gb says another. IDs
-// are made of nodeID and the position when they are not given. The error is a fault.
+// The size at the end of a model is its memory in GiB, that of a slice is in its profile,
+// unless memory_gb says another. IDs are made of nodeID and the position when they are not
+// given. The error is a fault.
 func Scripted(spec, nodeID string) (Prober, error) {
 	s := &scripted{nodeID: nodeID}
 	spec = strings.TrimSpace(spec)
@@ -144,7 +155,11 @@ func (s *scripted) read() (script, error) {
 		f := invalid("the script of devices %s: %s", s.path, firstLine(err)).At("devices", lineOf(err))
 		return script{}, f
 	}
-	if _, err := s.expand(sc.Devices); err != nil {
+	devices, err := s.expand(sc.Devices)
+	if err == nil {
+		err = checkUses(sc.Uses, devices)
+	}
+	if err != nil {
 		return script{}, fmt.Errorf("the script of devices %s: %w", s.path, err)
 	}
 	return sc, nil
@@ -185,7 +200,8 @@ func (s *scripted) expand(groups []scriptGroup) ([]*pb.Device, error) {
 				return nil, invalid("more than %d devices on one node", DevicesMax).At(field+".count", 0)
 			}
 			d := &pb.Device{Id: g.ID, Kind: "gpu", Vendor: "scripted", Model: g.Model, MemoryBytes: memory,
-				Health: health, Reason: g.Reason, Index: int32(index), NumaNode: -1, BusId: g.BusID}
+				Health: health, Reason: g.Reason, Index: int32(index), NumaNode: -1, BusId: g.BusID,
+				Island: g.Island, MigProfile: strings.ToLower(g.MIG), Parent: g.Parent}
 			if d.Id == "" {
 				d.Id = fmt.Sprintf("%s-g%d", s.nodeID, index)
 			}
@@ -213,18 +229,16 @@ func (g scriptGroup) check(field string) (memory int64, health pb.DeviceHealth, 
 		return 0, 0, 0, invalid("%d devices of model %q, want 1 to %d", count, g.Model, DevicesMax).At(field+".count", 0)
 	case g.ID != "" && count != 1:
 		return 0, 0, 0, invalid("one ID for %d devices", count).At(field+".id", 0)
-	case g.Model == "" || len(g.Model) > idBytesMax || len(g.ID) > idBytesMax || len(g.BusID) > idBytesMax:
+	case g.Model == "" || max(len(g.Model), len(g.ID), len(g.BusID), len(g.Island), len(g.Parent)) > idBytesMax:
 		return 0, 0, 0, invalid("model %q: the model is required, and it and the IDs have at most %d bytes", g.Model, idBytesMax).At(field+".model", 0)
+	case g.MIG != "" && migForm.FindString(g.MIG) == "":
+		return 0, 0, 0, invalid("%.40q is not a MIG profile such as 1g.10gb", g.MIG).At(field+".mig", 0)
+	case g.Percent != nil && (*g.Percent < 0 || *g.Percent > 100):
+		return 0, 0, 0, invalid("busy for %d %%, want 0 to 100", *g.Percent).At(field+".percent", 0)
 	}
-	size := g.MemoryGB
-	if size == 0 {
-		m := sizeForm.FindStringSubmatch(g.Model)
-		if m == nil {
-			return 0, 0, 0, invalid("model %q does not end with its memory", g.Model).At(field+".model", 0)
-		}
-		if size, err = strconv.Atoi(m[1]); err != nil {
-			return 0, 0, 0, invalid("model %q does not end with its memory", g.Model).At(field+".model", 0)
-		}
+	size, err := g.size(field)
+	if err != nil {
+		return 0, 0, 0, err
 	}
 	if size < 1 || size > memoryGiBMax {
 		return 0, 0, 0, invalid("%d GiB of memory, want 1 to %d", size, memoryGiBMax).At(field+".memory_gb", 0)
@@ -234,4 +248,23 @@ func (g scriptGroup) check(field string) (memory int64, health pb.DeviceHealth, 
 		return 0, 0, 0, invalid("health %q, want ok, stale, failed or gone", g.Health).At(field+".health", 0)
 	}
 	return int64(size) << 30, health, count, nil
+}
+
+// size is the memory of a device of the group in GiB: as given, of the profile, of the model.
+func (g scriptGroup) size(field string) (int, error) {
+	if g.MemoryGB != 0 {
+		return g.MemoryGB, nil
+	}
+	m := migForm.FindStringSubmatch(g.MIG)
+	if m == nil {
+		m = sizeForm.FindStringSubmatch(g.Model)
+	}
+	if m == nil {
+		return 0, invalid("model %q does not end with its memory", g.Model).At(field+".model", 0)
+	}
+	size, err := strconv.Atoi(m[1])
+	if err != nil {
+		return 0, invalid("model %q does not end with its memory", g.Model).At(field+".model", 0)
+	}
+	return size, nil
 }

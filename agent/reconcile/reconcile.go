@@ -21,8 +21,8 @@ import (
 // have killed it, before it asks for the kill itself.
 const KillMargin = 5 * time.Second
 
-// wholeDevice is the share of a device that is held by itself alone, in thousandths.
-const wholeDevice = 1000
+// WholeDevice is the share of a device that is held by itself alone, in thousandths.
+const WholeDevice = 1000
 
 // Phase is how far a task has come on this node. It only grows, but for Unproven, which a
 // restart of the agent puts in place of Starting until the shim has been found.
@@ -249,7 +249,7 @@ func (p *planner) inTheWay(a *pb.Assignment) string {
 			shares[grant.GetDeviceId()] += grant.GetShareMilli()
 		}
 		for _, grant := range a.GetAllocation().GetDevices() {
-			if held := shares[grant.GetDeviceId()]; held > 0 && held+grant.GetShareMilli() > wholeDevice {
+			if held := shares[grant.GetDeviceId()]; held > 0 && held+grant.GetShareMilli() > WholeDevice {
 				return fmt.Sprintf("task %s still holds device %s", taskID(other), grant.GetDeviceId())
 			}
 		}

@@ -31,7 +31,7 @@ func want(text string) *pb.Assignment {
 			a.Task.Desired = pb.TaskDesired_TASK_DESIRED_STOP
 		case "dev":
 			id, share, _ := strings.Cut(value, ":")
-			grant := &pb.DeviceGrant{DeviceId: id, ShareMilli: wholeDevice}
+			grant := &pb.DeviceGrant{DeviceId: id, ShareMilli: WholeDevice}
 			if share != "" {
 				if _, err := fmt.Sscan(share, &grant.ShareMilli); err != nil {
 					panic(err)
@@ -230,7 +230,7 @@ func (m *model) mayRun(t *rapid.T, a *pb.Assignment) {
 		}
 	}
 	for _, g := range a.Allocation.Devices {
-		if held[g.DeviceId]+g.ShareMilli > wholeDevice {
+		if held[g.DeviceId]+g.ShareMilli > WholeDevice {
 			t.Fatalf("%s starts on device %s of which %d is held", a.Task.Id, g.DeviceId, held[g.DeviceId])
 		}
 	}
