@@ -12,7 +12,6 @@ import (
 	"strconv"
 
 	"llmos/proto/fault"
-	pb "llmos/proto/llmos/v1"
 )
 
 // Record is one finished job as llmos history export writes it: a line of JSON, or a row of
@@ -84,7 +83,7 @@ func readHistoryLines(name string, r *bufio.Reader) ([]Job, error) {
 			continue
 		}
 		if len(jobs) >= RowsMax {
-			return nil, fault.New(pb.ErrorKind_ERROR_KIND_LIMIT, "%s has more than %d jobs", name, RowsMax).Hint("divide the file").At("", line)
+			return nil, limit(name, line, "there are more than %d jobs", RowsMax).Hint("divide the file")
 		}
 		var rec Record
 		if err := json.Unmarshal(text, &rec); err != nil {
@@ -99,8 +98,7 @@ func readHistoryLines(name string, r *bufio.Reader) ([]Job, error) {
 		}
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		return nil, fault.New(pb.ErrorKind_ERROR_KIND_LIMIT, "%s: a line is longer than %d bytes", name, lineBytesMax).
-			Hint("each job has a line of its own").At("", line+1)
+		return nil, limit(name, line+1, "the line is longer than %d bytes", lineBytesMax).Hint("each job has a line of its own")
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)

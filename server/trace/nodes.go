@@ -53,7 +53,7 @@ func ReadNodes(name string, r io.Reader) ([]Node, error) {
 			return nodes, err
 		}
 		if len(nodes) >= NodesMax {
-			return nil, fault.New(pb.ErrorKind_ERROR_KIND_LIMIT, "%s has more than %d nodes", name, NodesMax).Hint("simulate a part of it").At("", t.line)
+			return nil, limit(name, t.line, "there are more than %d nodes", NodesMax).Hint("simulate a part of it")
 		}
 		n, err := t.node()
 		if err != nil {

@@ -106,8 +106,7 @@ func (t *table) next() (bool, error) {
 			Hint("a comma may be missing, or the file may have been cut off")
 	}
 	if t.rows++; t.rows > RowsMax {
-		return false, fault.New(pb.ErrorKind_ERROR_KIND_LIMIT, "%s has more than %d rows", t.name, RowsMax).
-			Hint("divide the file").At("", t.line)
+		return false, limit(t.name, t.line, "there are more than %d rows", RowsMax).Hint("divide the file")
 	}
 	return true, nil
 }
@@ -117,8 +116,7 @@ func (t *table) broken(err error) error {
 	var bad *csv.ParseError
 	switch {
 	case errors.Is(err, errLongLine):
-		return fault.New(pb.ErrorKind_ERROR_KIND_LIMIT, "%s: a line is longer than %d bytes", t.name, lineBytesMax).
-			Hint("this does not look like a trace").At("", max(t.line, 1)+1)
+		return limit(t.name, max(t.line, 1)+1, "the line is longer than %d bytes", lineBytesMax).Hint("this does not look like a trace")
 	case errors.As(err, &bad):
 		return invalid(t.name, bad.Line, "", "the line is not CSV: %v", bad.Err).Hint("look for a stray quotation mark")
 	case errors.Is(err, io.EOF):
@@ -183,7 +181,12 @@ func (t *table) seconds(column string, low int64) (int64, error) {
 }
 
 func invalid(name string, line int, column, format string, args ...any) *fault.Error {
-	return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "%s: %s", name, fmt.Sprintf(format, args...)).At(column, line)
+	return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "%s:%d: %s", name, line, fmt.Sprintf(format, args...)).At(column, line)
+}
+
+// limit is a fault of a bound that a file meets at a line.
+func limit(name string, line int, format string, args ...any) *fault.Error {
+	return fault.New(pb.ErrorKind_ERROR_KIND_LIMIT, "%s:%d: %s", name, line, fmt.Sprintf(format, args...)).At("", line)
 }
 
 // quoted shows a value of the file, shortened.
