@@ -1,8 +1,13 @@
 // Package device finds the devices of a host and watches them: the CPUs and the memory that
 // this process may use, NVIDIA GPUs through NVML, and scripted devices for tests and for
-// machines without a GPU. It says what is there and how it is; it grants nothing, starts no
-// task and never changes a device. The agent calls Watch once and sends what changes to the
-// leader; cmd/llmos calls NVMLMain as the body of its hidden verb.
+// machines without a GPU. It says what is there, how it is and which processes use it; it
+// grants nothing, starts no task and never changes a device. The agent calls Watch once and
+// sends what changes to the leader, and calls Look while tasks have devices; cmd/llmos calls
+// NVMLMain as the body of its hidden verb.
+//
+// What is listed can be granted. A GPU in MIG mode is therefore not listed: its slices are,
+// each with its profile, its memory and the GPU it is a part of. Slices are made and deleted
+// by operators, never here.
 //
 // NVML runs in a child process, because a broken driver ends the process that calls it. A
 // prober that fails leaves the devices it found in the inventory: after a second failure in

@@ -29,6 +29,30 @@ func flagSet() bool {
 func playChild(mode string) int {
 	one := answer{Driver: "550.1", Devices: []childDevice{{UUID: "GPU-1", Name: "NVIDIA H100 80GB HBM3", MemoryBytes: 80 << 30, NUMANode: -1, Minor: -1}}}
 	switch mode {
+	case "used":
+		return serveChild(os.Stdin, os.Stdout, func(q question) answer {
+			switch {
+			case !q.Use:
+				return one
+			case flagSet():
+				return answer{Error: "the driver is busy"}
+			}
+			return answer{Uses: []childUse{{UUID: "GPU-1", PID: 42, Bytes: 5 << 30}}, Busy: []childBusy{{UUID: "GPU-1", Percent: 70}}}
+		})
+	case "used-nonsense":
+		return serveChild(os.Stdin, os.Stdout, func(q question) answer {
+			if !q.Use {
+				return one
+			}
+			return answer{Uses: []childUse{{UUID: "GPU-1", PID: 42}, {UUID: "GPU-1", PID: 42}}}
+		})
+	case "used-hang":
+		return serveChild(os.Stdin, os.Stdout, func(q question) answer {
+			if q.Use {
+				time.Sleep(time.Hour)
+			}
+			return one
+		})
 	case "good":
 		return serveChild(os.Stdin, os.Stdout, func(question) answer { return one })
 	case "late": // no driver until the file is there

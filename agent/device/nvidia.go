@@ -118,7 +118,10 @@ func (n *nvidia) Use(ctx context.Context) (Use, error) {
 		return Use{}, err
 	}
 	defer n.leave()
-	if n.child == nil {
+	switch {
+	case n.foreign():
+		return Use{}, errors.New("NVML counts the host's processes and this agent sees others: run it in the host's PID namespace")
+	case n.child == nil:
 		return Use{}, errors.New("the NVML child does not run")
 	}
 	a, err := n.ask(ctx, question{Use: true})
@@ -133,11 +136,7 @@ func (n *nvidia) Use(ctx context.Context) (Use, error) {
 	case a.Absent:
 		return Use{}, errors.New("the NVIDIA driver is not there")
 	}
-	use := a.use()
-	if n.foreign() {
-		use.Processes = nil // NVML counts the host's processes, and this one sees others
-	}
-	return use, nil
+	return a.use(), nil
 }
 
 // hostPIDs is the number of the kernel's first PID namespace (PROC_PID_INIT_INO).

@@ -4,6 +4,7 @@ package device
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,9 +22,15 @@ import (
 // askNVML plays the agent's half against serveNVML and gives its answers.
 func askNVML(t *testing.T, lib nvml.Interface, sysfs string, questions int) []answer {
 	t.Helper()
+	return askNVMLFor(t, lib, sysfs, questions, false)
+}
+
+// askNVMLFor is askNVML, for the devices or for their use.
+func askNVMLFor(t *testing.T, lib nvml.Interface, sysfs string, questions int, use bool) []answer {
+	t.Helper()
 	var in, out bytes.Buffer
 	for i := range questions {
-		if err := writeFrame(&in, question{ID: uint64(i + 1)}); err != nil {
+		if err := writeFrame(&in, question{ID: uint64(i + 1), Use: use}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -54,8 +61,8 @@ func TestMockedServersHaveEightGPUs(t *testing.T) {
 				d.Kind != "gpu" || d.NumaNode != -1 || d.Health != pb.DeviceHealth_DEVICE_HEALTH_OK {
 				t.Errorf("%s: device %d is %v", model, i, d)
 			}
-			if a.Devices[i].Minor != int32(i) {
-				t.Errorf("%s: minor of device %d is %d", model, i, a.Devices[i].Minor)
+			if d.Path != fmt.Sprintf("/dev/nvidia%d", i) {
+				t.Errorf("%s: path of device %d is %q", model, i, d.Path)
 			}
 		}
 	}
@@ -104,7 +111,7 @@ func TestWhatADriverLacksDoesNotEndTheChild(t *testing.T) {
 		t.Errorf("device 0 is %+v of %d", a.Devices[0], len(a.Devices))
 	}
 	if a.Devices[1].Failed == "" {
-		t.Error("a GPU with MIG enabled is handed out as a whole one")
+		t.Error("a GPU with MIG enabled whose slices cannot be counted is handed out as a whole one")
 	}
 	lib.DeviceGetCountFunc = nil
 	if a := askNVML(t, lib, t.TempDir(), 1)[0]; a.Error == "" || a.Absent {
