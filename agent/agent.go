@@ -3,6 +3,13 @@
 // the devices, and the port they share. What to do is decided by agent/reconcile, how
 // tasks run by agent/exec, what the node has by agent/device.
 //
+// A task with a part of a device is held to the memory it was granted by the best means
+// there is. A MIG slice is walled off by the hardware and needs nothing. Where a control
+// daemon of MPS runs, the task's environment carries MPS's own limits. And always the agent
+// looks every 2 s at what each process holds of each device and ends the task that is beyond
+// its grant in two looks in a row (agent/fraction), which takes 2 to 4 s; a job that wants
+// none of its neighbours to fail for so long asks for slices.
+//
 // It places nothing and keeps nothing that matters outside its data directory. Losing the
 // servers stops no task, and neither does the end of the agent: the next one adopts them.
 // cmd/llmos and the cluster tests call New, Run and Close.

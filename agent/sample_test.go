@@ -38,8 +38,15 @@ func TestSampler(t *testing.T) {
 	for i := 2; i <= diskEvery; i++ {
 		s.look(at.Add(time.Duration(5*i) * time.Second))
 	}
-	if last := got[len(got)-1].sample; last.DiskBytes != 1500 || last.CpuMilli != 0 {
+	if last := got[len(got)-1].sample; last.DiskBytes != 1500 || last.CpuMilli != 0 || last.GpuPercent != -1 || last.GpuMemoryBytes != 0 {
 		t.Errorf("after a walk: %v", last)
+	}
+	s.devices = func(id string, _ time.Time) (deviceUse, bool) {
+		return deviceUse{memoryBytes: 5 << 30, percent: 40}, id == "job.e1.r0"
+	}
+	s.look(at.Add(50 * time.Second))
+	if last := got[len(got)-1].sample; last.GpuMemoryBytes != 5<<30 || last.GpuPercent != 40 {
+		t.Errorf("with devices: %v", last)
 	}
 	targets = nil
 	s.look(at.Add(time.Minute))

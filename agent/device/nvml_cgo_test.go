@@ -164,5 +164,9 @@ func TestRealLibrary(t *testing.T) {
 	if a.Absent && (a.Error != "" || len(a.Devices) > 0) {
 		t.Errorf("%+v is absent and more", a)
 	}
+	u := askNVMLFor(t, nvml.New(), "/sys", 1, true)[0]
+	if u.Absent != a.Absent {
+		t.Errorf("NVML is absent for the devices: %v, for their use: %v", a.Absent, u.Absent)
+	}
 	t.Logf("NVML of this host: absent=%v error=%q driver=%q devices=%d", a.Absent, a.Error, a.Driver, len(a.Devices))
 }
