@@ -249,8 +249,7 @@ func (c *Controller) proposalDone(ev ProposalDone) {
 		c.liveness.lane.done(ev, c.now)
 		c.liveness.scanAt = c.now
 	case c.times.lane.id:
-		c.times.lane.done(ev, c.now)
-		c.times.seen = 0
+		c.times.done(c.times.lane.done(ev, c.now), ev.Results, c.now)
 	case c.house.lane.id:
 		c.house.lane.done(ev, c.now)
 		c.house.quiet = max(c.house.quiet, c.house.lane.after)

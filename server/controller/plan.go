@@ -12,14 +12,15 @@ import (
 // planner decides when to schedule. One plan is in flight at a time, and the next pass
 // runs only on a state that shows the last one.
 type planner struct {
-	lane    lane
-	wanted  bool          // something changed since the last pass
-	at      time.Duration // when time alone asks for a pass; 0: never
-	cache   scheduler.Cache
-	last    *scheduler.Plan // for Explain
-	refused map[string]*refusal
-	work    forecast.Work // R = R0 + g*W: the time of a pass by the gangs it places
-	passed  int           // gangs placed since Passed was asked
+	lane     lane
+	wanted   bool          // something changed since the last pass
+	at       time.Duration // when time alone asks for a pass; 0: never
+	cache    scheduler.Cache
+	last     *scheduler.Plan // for Explain
+	refused  map[string]*refusal
+	refusals int           // plans in a row of which an eviction was refused
+	work     forecast.Work // R = R0 + g*W: the time of a pass by the gangs it places
+	passed   int           // gangs placed since Passed was asked
 }
 
 // passTarget bounds what one pass may hold up: submits and reports wait for it.
@@ -224,6 +225,7 @@ func (c *Controller) gang(p *scheduler.Placement) *pb.GangPlacement {
 
 // planDone counts refusals. A refused gang is planned again on the next state.
 func (c *Controller) planDone(results []*pb.Result) {
+	refused := false
 	for _, r := range results {
 		for _, g := range r.GetGangs() {
 			if g.Fault == nil {
@@ -247,9 +249,19 @@ func (c *Controller) planDone(results []*pb.Result) {
 			c.planning.lane.retryAt = c.now + retryPauseMax
 		}
 		for _, f := range r.GetEvictions() {
-			c.planning.wanted = c.planning.wanted || f.GetKind() != pb.ErrorKind_ERROR_KIND_UNSPECIFIED
+			if f.GetKind() != pb.ErrorKind_ERROR_KIND_UNSPECIFIED {
+				refused = true
+			}
 		}
 	}
+	if !refused {
+		c.planning.refusals = 0
+		return
+	}
+	// At once the first times. When it goes on, with the next change or when time asks: each
+	// pass would propose the same.
+	c.planning.refusals++
+	c.planning.wanted = c.planning.wanted || c.planning.refusals <= refusalsFree
 }
 
 // forgetRefusals drops those of jobs that are no longer pending.

@@ -18,6 +18,24 @@ type timekeeper struct {
 	seen uint64        // index of the state from which that was worked out
 }
 
+// done pauses after what was refused: it would be proposed again at once.
+func (k *timekeeper) done(applied bool, results []*pb.Result, now time.Duration) {
+	k.seen = 0
+	if !applied {
+		return
+	}
+	refused := false
+	for _, r := range results {
+		refused = refused || r.GetFault() != nil
+		for _, f := range r.GetEvictions() {
+			refused = refused || f.GetKind() != pb.ErrorKind_ERROR_KIND_UNSPECIFIED
+		}
+	}
+	if refused {
+		k.lane.retryAt = now + retryPauseMax
+	}
+}
+
 // timersMax bounds the commands of one proposal; the rest follows in the next.
 const timersMax = 256
 
