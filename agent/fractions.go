@@ -98,13 +98,16 @@ func (f *fractions) turn(ctx context.Context, now time.Time) {
 		f.show(nil)
 		return
 	}
-	if len(grants) == 0 && now.Sub(f.looked) < sampleEvery {
-		return
+	if len(grants) == 0 {
+		f.over = nil
+		if now.Sub(f.looked) < sampleEvery {
+			return
+		}
 	}
 	f.looked = now
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	timed, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	use, err := f.look(ctx)
+	use, err := f.look(timed)
 	if err != nil {
 		f.over = nil
 		f.show(nil)

@@ -25,7 +25,7 @@ func TestUserOfTheTask(t *testing.T) {
 	if err := os.WriteFile(key, []byte("secret"), 0o400); err != nil {
 		t.Fatal(err)
 	}
-	spec := shell(dir, "id -un; cat "+key+"; echo; touch here && ls; grep NoNewPrivs /proc/self/status; cat "+filepath.Join(dir, specFile))
+	spec := shell(dir, "id -un; cat "+key+"; echo; touch here && ls; grep NoNewPrivs /proc/self/status; cat "+filepath.Join(dir, specFile)+" 2>&1")
 	spec.User, spec.Owned = "nobody", []string{key}
 	e := awaitExit(t, start(t, d, dir, spec))
 	out := output(t, dir)

@@ -32,7 +32,7 @@ func bothWays(t *testing.T, f func(t *testing.T, d *Driver)) {
 // that ignores SIGTERM. Each prints its number.
 const family = `
 (setsid sh -c 'trap "" TERM; echo grandchild $$; while :; do sleep 300; done' &)
-sh -c 'trap "" TERM; echo child $$; while :; do sleep 300; done' &
+sh -c 'trap "" TERM; echo sibling $$; while :; do sleep 300; done' &
 echo parent $$
 `
 
@@ -40,7 +40,7 @@ echo parent $$
 func pids(t *testing.T, dir string) []int {
 	t.Helper()
 	var out []int
-	for _, name := range []string{"parent ", "child ", "grandchild "} {
+	for _, name := range []string{"parent ", "sibling ", "grandchild "} {
 		waitOutput(t, dir, name)
 	}
 	for line := range strings.Lines(output(t, dir)) {
