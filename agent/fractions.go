@@ -110,7 +110,6 @@ func (f *fractions) turn(ctx context.Context, now time.Time) {
 	use, err := f.look(timed)
 	if err != nil {
 		f.over = nil
-		f.show(nil)
 		if !f.silent && ctx.Err() == nil {
 			f.log.Warn("who uses the devices is not known; no task is held to its part of a device", "error", err)
 		}

@@ -39,6 +39,7 @@ type sampleState struct {
 	at       time.Time
 	cpuNanos int64
 	disk     int64
+	devices  int64 // memory of devices, bytes
 	round    int
 }
 
@@ -118,9 +119,11 @@ func (s *sampler) sample(target sampleTarget, now time.Time) *pb.Sample {
 	sample := &pb.Sample{TimeMs: now.UnixMilli(), CpuMilli: max(0, u.CPUNanos-before.cpuNanos) * 1000 / passed.Nanoseconds(),
 		MemoryBytes: u.MemoryBytes, DiskBytes: before.disk, GpuPercent: percentNone}
 	if s.devices != nil {
+		// While it is not known the last value stands: none at all would look like a release.
 		if d, ok := s.devices(target.id, now); ok {
-			sample.GpuMemoryBytes, sample.GpuPercent = d.memoryBytes, d.percent
+			before.devices, sample.GpuPercent = d.memoryBytes, d.percent
 		}
+		sample.GpuMemoryBytes = before.devices
 	}
 	before.at, before.cpuNanos, before.round = now, u.CPUNanos, s.round
 	return sample

@@ -48,6 +48,11 @@ func TestSampler(t *testing.T) {
 	if last := got[len(got)-1].sample; last.GpuMemoryBytes != 5<<30 || last.GpuPercent != 40 {
 		t.Errorf("with devices: %v", last)
 	}
+	s.devices = func(string, time.Time) (deviceUse, bool) { return deviceUse{}, false }
+	s.look(at.Add(55 * time.Second))
+	if last := got[len(got)-1].sample; last.GpuMemoryBytes != 5<<30 || last.GpuPercent != -1 {
+		t.Errorf("while the devices' use is not known: %v", last)
+	}
 	targets = nil
 	s.look(at.Add(time.Minute))
 	if len(s.seen) != 0 {
