@@ -100,11 +100,25 @@ func (s *Server) ExpectedEnd(jobID string) (ms int64) {
 }
 
 // Plan says what would happen to a job of this spec.
-func (s *Server) Plan(_ context.Context, spec *pb.JobSpec, user string) (answer *pb.PlanJobResponse, err error) {
-	if !s.ask(func(c *controller.Controller) { answer = c.PlanJob(spec, user) }) {
+func (s *Server) Plan(ctx context.Context, spec *pb.JobSpec, user string) (*pb.PlanJobResponse, error) {
+	t := s.tenure.Load()
+	if t == nil {
 		return nil, s.notLeader()
 	}
-	return answer, nil
+	select {
+	case t.drying <- struct{}{}:
+		defer func() { <-t.drying }()
+	case <-t.ctx.Done():
+		return nil, s.notLeader()
+	case <-ctx.Done():
+		return nil, fault.New(pb.ErrorKind_ERROR_KIND_TIMEOUT, "other dry runs took too long").Hint("try again in a moment")
+	}
+	// Only what is needed of the controller is taken on its goroutine; the pass holds up nobody.
+	var run func() *pb.PlanJobResponse
+	if !t.ask(func(c *controller.Controller) { run = c.DryRun(spec, user) }) {
+		return nil, s.notLeader()
+	}
+	return run(), nil
 }
 
 // QueueViews gives every queue with what it holds.

@@ -19,6 +19,7 @@ import (
 const (
 	tenureEventsMax  = 1024 // sessions' events that wait for the controller
 	tenureDoneMax    = 1024 // outcomes of its proposals that wait
+	dryRunsMax       = 1    // at a time: one takes as long as a pass over the whole cluster
 	stepsMax         = 256  // events taken in before effects are carried out
 	barrierWait      = 10 * time.Second
 	barrierRetry     = 50 * time.Millisecond
@@ -37,6 +38,7 @@ type tenure struct {
 	events chan controller.Event
 	done   chan controller.ProposalDone
 	asks   chan func(*controller.Controller)
+	drying chan struct{} // holds one while a dry run works
 	begun  time.Time
 
 	ctl  *controller.Controller
@@ -153,7 +155,7 @@ func (s *Server) lead(ctx context.Context) {
 	}
 	t := &tenure{server: s, term: term, ctx: ctx, hub: newHub(), begun: time.Now(),
 		events: make(chan controller.Event, tenureEventsMax), done: make(chan controller.ProposalDone, tenureDoneMax),
-		asks: make(chan func(*controller.Controller))}
+		asks: make(chan func(*controller.Controller)), drying: make(chan struct{}, dryRunsMax)}
 	t.seen = s.fsm.State()
 	t.ctl = controller.New(s.controllerConfig(), t.seen, 0)
 	s.reads.readyTerm.Store(term)
@@ -216,6 +218,8 @@ func (t *tenure) loop() {
 		case d := <-t.done:
 			t.step(d)
 		case ask := <-t.asks:
+			t.refresh() // who asks has seen the newest state
+			t.ctl.Tick(t.now())
 			ask(t.ctl)
 		case <-tick:
 			t.ctl.Tick(t.now())

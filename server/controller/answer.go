@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"llmos/fsm/state"
 	pb "llmos/proto/llmos/v1"
 	"llmos/server/scheduler"
 	"llmos/server/scheduler/fair"
@@ -16,12 +17,24 @@ const planID = "(this job)"
 // PlanJob says what would happen if a job with the spec were submitted now by the user: a
 // pass over the present snapshot with that job behind all others. Nothing is proposed.
 func (c *Controller) PlanJob(spec *pb.JobSpec, user string) *pb.PlanJobResponse {
+	return c.DryRun(spec, user)()
+}
+
+// DryRun prepares PlanJob. The function it gives does the work, which takes as long as a
+// pass: it touches nothing of the controller and may be called on any goroutine.
+func (c *Controller) DryRun(spec *pb.JobSpec, user string) func() *pb.PlanJobResponse {
+	c.catchUp()
 	job := SpecValue(spec)
 	job.ID, job.User, job.Submit, job.Attempt = planID, user, ^uint64(0), 1
 	job.Q50, job.Q90 = c.foresee(spec, user, 0)
 	policy := c.policy()
 	policy.GangsMax, policy.TasksMax = 1<<20, 1<<20 // the bounds of a pass are no reason to wait
-	plan := scheduler.Schedule(c.snapshot(append(c.pendingJobs(), job)), policy)
+	snapshot, st := c.snapshot(append(c.pendingJobs(), job)), c.st
+	return func() *pb.PlanJobResponse { return dryRun(&job, scheduler.Schedule(snapshot, policy), st) }
+}
+
+// dryRun is what a plan does about the job that a dry run added.
+func dryRun(job *scheduler.Job, plan *scheduler.Plan, st *state.State) *pb.PlanJobResponse {
 	answer := &pb.PlanJobResponse{}
 	for _, e := range plan.Evictions {
 		if e.For == planID {
@@ -30,7 +43,7 @@ func (c *Controller) PlanJob(spec *pb.JobSpec, user string) *pb.PlanJobResponse 
 	}
 	for _, p := range plan.Placements {
 		if p.JobID == planID {
-			answer.StartsNow, answer.Tasks = true, c.plannedTasks(&job, &p)
+			answer.StartsNow, answer.Tasks = true, plannedTasks(st, job, &p)
 			return answer
 		}
 	}
@@ -38,7 +51,7 @@ func (c *Controller) PlanJob(spec *pb.JobSpec, user string) *pb.PlanJobResponse 
 	return answer
 }
 
-func (c *Controller) plannedTasks(job *scheduler.Job, p *scheduler.Placement) []*pb.PlannedTask {
+func plannedTasks(st *state.State, job *scheduler.Job, p *scheduler.Placement) []*pb.PlannedTask {
 	var tasks []*pb.PlannedTask
 	role, left := 0, countOf(job, p, 0)
 	for _, t := range p.Tasks {
@@ -47,7 +60,7 @@ func (c *Controller) plannedTasks(job *scheduler.Job, p *scheduler.Placement) []
 			left = countOf(job, p, role)
 		}
 		left--
-		planned := &pb.PlannedTask{NodeId: t.NodeID, NodeName: c.st.Node(t.NodeID).GetName(), Role: job.Roles[role].Name}
+		planned := &pb.PlannedTask{NodeId: t.NodeID, NodeName: st.Node(t.NodeID).GetName(), Role: job.Roles[role].Name}
 		for _, g := range t.Devices {
 			planned.DeviceIds = append(planned.DeviceIds, g.DeviceID)
 		}
@@ -78,6 +91,7 @@ func waitingExplanation(plan *scheduler.Plan, jobID string) *pb.Explanation {
 // ExpectedEnd gives the median of a running job's predicted end, Unix milliseconds; 0 when
 // it is unknown.
 func (c *Controller) ExpectedEnd(jobID string) int64 {
+	c.catchUp()
 	e := c.world.jobs[jobID]
 	if e == nil || e.attempt.GetState() != pb.AttemptState_ATTEMPT_STATE_LIVE {
 		return 0
@@ -88,6 +102,7 @@ func (c *Controller) ExpectedEnd(jobID string) int64 {
 // QueueViews gives every queue with what it and what is below it hold, parents before
 // children and siblings by name.
 func (c *Controller) QueueViews() []*pb.QueueView {
+	c.catchUp()
 	s := c.snapshot(nil)
 	capacity := scheduler.Capacity(s.Nodes)
 	tree := fair.New(s.Queues, s.Past, capacity)

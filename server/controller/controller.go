@@ -158,10 +158,7 @@ func (c *Controller) Tick(now time.Duration) {
 // order in which to carry them out. The caller owns the slice; records inside the messages
 // belong to the state and must not be modified.
 func (c *Controller) Ready() []Effect {
-	if c.fresh {
-		c.fresh = false
-		c.absorb(c.world.sweep(c.st))
-	}
+	c.catchUp()
 	c.advanceSessions()
 	c.dispatchDirty()
 	c.plan()
@@ -172,6 +169,15 @@ func (c *Controller) Ready() []Effect {
 	effects := c.effects
 	c.effects = nil
 	return effects
+}
+
+// catchUp brings what is kept beside the state up to it. Questions need it too: they may
+// come between a state and Ready.
+func (c *Controller) catchUp() {
+	if c.fresh {
+		c.fresh = false
+		c.absorb(c.world.sweep(c.st))
+	}
 }
 
 // NextTick gives the next time at which Tick and Ready are wanted even if nothing happens

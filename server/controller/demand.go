@@ -83,6 +83,7 @@ const bandPoints = 32
 // that was not sampled gives no series.
 func (c *Controller) Forecast(jobID string, horizonMS int64) *pb.Forecast {
 	out := &pb.Forecast{JobId: jobID}
+	c.catchUp()
 	e := c.world.jobs[jobID]
 	if e == nil || e.demand == nil || e.demand.epoch != e.job.Epoch {
 		return out

@@ -62,7 +62,7 @@ func (c *Controller) plan() {
 		return
 	}
 	p.wanted = false
-	p.forgetRefusals(c.world)
+	p.forgetRefusals(c.world, c.now)
 	pending := c.pendingJobs()
 	p.at = c.nextPass(len(pending) > 0)
 	if len(pending) == 0 && !c.tends() {
@@ -204,7 +204,6 @@ func (c *Controller) pendingJobs() []scheduler.Job {
 			if r.until > c.now {
 				continue
 			}
-			r.until = 0
 		}
 		job := e.value
 		job.WaitedMS = max(0, nowMS-max(e.job.SubmittedMs, e.job.ReadyMs))
@@ -264,9 +263,12 @@ func (c *Controller) planDone(results []*pb.Result) {
 	c.planning.wanted = c.planning.wanted || c.planning.refusals <= refusalsFree
 }
 
-// forgetRefusals drops those of jobs that are no longer pending.
-func (p *planner) forgetRefusals(w *projection) {
-	for id := range p.refused { // unordered: each entry is judged by itself
+// forgetRefusals drops those of jobs that are no longer pending, and ends pauses.
+func (p *planner) forgetRefusals(w *projection, now time.Duration) {
+	for id, r := range p.refused { // unordered: each entry is judged by itself
+		if r.until <= now {
+			r.until = 0
+		}
 		if e := w.jobs[id]; e == nil || e.job.State != pb.JobState_JOB_STATE_PENDING {
 			delete(p.refused, id)
 		}
