@@ -176,6 +176,12 @@ func FuzzFrame(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good.Bytes())
+	good.Reset()
+	if err := writeFrame(&good, answer{ID: 2, Uses: []childUse{{UUID: "MIG-1", PID: 7, Bytes: 1 << 30}}, Busy: []childBusy{{UUID: "GPU-1", Percent: 9}},
+		Devices: []childDevice{{UUID: "MIG-1", Name: "NVIDIA H100", Parent: "GPU-2", Profile: "1g.10gb", WholeBytes: 80 << 30, MemoryBytes: 9 << 30}}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good.Bytes())
 	f.Add([]byte{0, 0, 0, 2, '{', '}'})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, '{'})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -197,6 +203,17 @@ func FuzzFrame(f *testing.F) {
 					t.Fatalf("device %v passes", d)
 				}
 				seen[d.Id] = true
+			}
+			u := a.use()
+			for _, p := range u.Processes {
+				if p.DeviceID == "" || p.PID < 1 || p.MemoryBytes < 0 {
+					t.Fatalf("use %v passes", p)
+				}
+			}
+			for id, percent := range u.Percent {
+				if percent < 0 || percent > 100 {
+					t.Fatalf("device %q is busy for %d %%", id, percent)
+				}
 			}
 		}
 	})

@@ -61,6 +61,9 @@ func usesOf(d nvml.Device, uuid string) []childUse {
 	return out
 }
 
+// islandGPUsMax bounds the GPUs of which every pair is asked about. Hosts have up to 16.
+const islandGPUsMax = 32
+
 // wholeGPU is a GPU that is not divided.
 type wholeGPU struct {
 	uuid   string
@@ -69,9 +72,10 @@ type wholeGPU struct {
 
 // islandsOf says which GPUs are joined by NVLink, directly or through switches: by UUID, a
 // name that joined ones share, made of the position of the first. A GPU that is joined to
-// no other, or of which NVML does not say, has none. The links are fixed, so they are
+// no other, or of which NVML does not say, or beyond islandGPUsMax, has none. The links are fixed, so they are
 // asked for once for each set of GPUs.
 func (l *lister) islandsOf(gpus []wholeGPU) map[string]string {
+	gpus = gpus[:min(len(gpus), islandGPUsMax)]
 	ids := make([]string, len(gpus))
 	for i, g := range gpus {
 		ids[i] = g.uuid

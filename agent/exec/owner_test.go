@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -55,6 +56,24 @@ func TestEndAfterAStopIsAStop(t *testing.T) {
 	h.End("it used too much")
 	if e := awaitExit(t, h); e.State != Stopped || strings.Contains(e.Reason, "too much") {
 		t.Errorf("%+v, want stopped", e)
+	}
+}
+
+// TestEndSurvivesTheAgent: the reason is in the shim's record, whoever reads it.
+func TestEndSurvivesTheAgent(t *testing.T) {
+	d := testDriver(t)
+	dir := taskDir(t, d)
+	h := start(t, d, dir, shell(dir, "sleep 60"))
+	awaitStart(t, h)
+	h.End("it used too much")
+	h.Detach()
+	again, err := testDriver(t).Adopt(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(again.Detach)
+	if e := awaitExit(t, again); e.State != Failed || e.Reason != "it used too much" {
+		t.Errorf("%+v", e)
 	}
 }
 
