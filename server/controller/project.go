@@ -46,6 +46,7 @@ type jobEntry struct {
 	heard   heardOf         // what its tasks said
 	demand  *demandFit      // what they were seen to use; nil: nothing yet
 	profile elastic.Profile // of an elastic job: its speed by size
+	firing  firing          // of a cron job: when it is due next
 	rescued bool            // its size is one that it got because it had waited too long
 	round   uint64
 }

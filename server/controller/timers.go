@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/robfig/cron/v3"
-
 	pb "llmos/proto/llmos/v1"
 )
 
@@ -38,10 +36,6 @@ func (k *timekeeper) done(applied bool, results []*pb.Result, now time.Duration)
 
 // timersMax bounds the commands of one proposal; the rest follows in the next.
 const timersMax = 256
-
-// cronMissedMax bounds how many due times of one cron job are skipped over at a time, when
-// the cluster was down for long: only the newest one fires.
-const cronMissedMax = 100_000
 
 // keepTime proposes what is due.
 func (c *Controller) keepTime() {
@@ -85,9 +79,9 @@ func (d *due) reached(atMS int64) bool {
 
 func (d *due) claims() {
 	lapse := &pb.LapseClaims{}
-	for _, e := range d.c.world.pending {
-		if claim := e.job.Claim; claim != nil && d.reached(claim.UntilMs) {
-			lapse.JobIds = append(lapse.JobIds, e.job.Id)
+	for j := range d.c.st.ClaimedJobs() { // also of those whose last attempt is still ending
+		if d.reached(j.Claim.UntilMs) {
+			lapse.JobIds = append(lapse.JobIds, j.Id)
 		}
 	}
 	if len(lapse.JobIds) > 0 || d.c.st.Unsettled() { // any entry settles what ends have still to reach
@@ -101,8 +95,8 @@ func (d *due) jobs() {
 		j := e.job
 		switch {
 		case j.State == pb.JobState_JOB_STATE_SCHEDULED:
-			d.cron(j)
-		case j.Spec.TimeLimitMs > 0 && j.State == pb.JobState_JOB_STATE_RUNNING && e.attempt.GetRunningMs() > 0 && !j.StopRequested:
+			d.cron(e)
+		case j.Spec.TimeLimitMs > 0 && e.attempt.GetState() == pb.AttemptState_ATTEMPT_STATE_LIVE && e.attempt.RunningMs > 0 && !j.StopRequested:
 			if d.reached(e.attempt.RunningMs + j.Spec.TimeLimitMs) {
 				limit := time.Duration(j.Spec.TimeLimitMs) * time.Millisecond
 				d.commands = append(d.commands, &pb.Command{Op: &pb.Command_StopJob{StopJob: &pb.StopJob{JobId: j.Id, Failed: true,
@@ -110,49 +104,6 @@ func (d *due) jobs() {
 			}
 		}
 	}
-}
-
-func (d *due) cron(j *pb.Job) {
-	at, ok := d.c.nextFiring(j)
-	if !ok || !d.reached(at) {
-		return
-	}
-	newest := at
-	for range cronMissedMax {
-		later, ok := d.c.firingAfter(j, newest)
-		if !ok || later > d.nowMS {
-			break
-		}
-		newest = later
-	}
-	d.commands = append(d.commands, &pb.Command{Op: &pb.Command_FireCron{FireCron: &pb.FireCron{JobId: j.Id, DueMs: newest}}})
-	if later, ok := d.c.firingAfter(j, newest); ok {
-		d.reached(later)
-	}
-}
-
-// nextFiring gives when a copy of a cron job is due next, Unix milliseconds.
-func (c *Controller) nextFiring(j *pb.Job) (ms int64, ok bool) {
-	return c.firingAfter(j, max(j.FiredMs, j.SubmittedMs))
-}
-
-// firingAfter gives the first due time of a cron job after a time. ok is false for a
-// schedule that cannot be read, which the job file's check does not let through, or that
-// has no further time.
-func (c *Controller) firingAfter(j *pb.Job, afterMS int64) (ms int64, ok bool) {
-	spec := j.GetSpec().GetCron()
-	schedule, err := cron.ParseStandard(spec.GetSchedule())
-	if err != nil {
-		return 0, false
-	}
-	zone := time.UTC
-	if spec.GetTimeZone() != "" && c.cfg.Location != nil {
-		if zone, err = c.cfg.Location(spec.GetTimeZone()); err != nil {
-			return 0, false
-		}
-	}
-	at := schedule.Next(time.UnixMilli(afterMS).In(zone))
-	return at.UnixMilli(), !at.IsZero()
 }
 
 // evictions ends what still runs on drained nodes whose patience is over, and what would
