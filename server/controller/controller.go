@@ -214,8 +214,11 @@ func (c *Controller) absorb(found changes) {
 		}
 	}
 	for _, id := range found.gone {
-		c.teach(c.st.Job(id))
-		c.learner.Leave(worldOf(c.st.Job(id).GetSpec()))
+		j := c.st.Job(id)
+		c.teach(j)
+		if spec := j.GetSpec(); spec.GetArray() == nil && spec.GetCron() == nil { // as with what arrived
+			c.learner.Leave(worldOf(spec))
+		}
 	}
 	if len(found.nodes) > 0 || found.jobs {
 		c.planning.wanted = true

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	pb "llmos/proto/llmos/v1"
 	"llmos/server/forecast"
@@ -16,9 +17,19 @@ type demandFit struct {
 	latest map[string]*pb.Sample // by task ID
 	leader string                // task whose samples set the beat
 	fit    forecast.Job
-	points [4][]*pb.ForecastPoint // by place in measured, newest last
-	alarm  string                 // why the attempt should be stopped before it is killed; empty: it should not
+	points []seen // newest last
+	alarm  string // why the attempt should be stopped before it is killed; empty: it should not
 }
+
+// seen is what was measured at a time, by place in measured. Large clusters keep millions.
+type seen struct {
+	atMS   int64
+	values [4]float32
+}
+
+// sampleGap is the least time between two sums: agents sample every few seconds, and one
+// that does so more often is not listened to more often.
+const sampleGap = time.Second
 
 // pointsMax bounds the samples of one series that are kept to be shown.
 const pointsMax = 512
@@ -57,7 +68,11 @@ func (c *Controller) sampled(e *jobEntry, task *pb.Task, s *pb.Sample) {
 		return
 	}
 	nowMS := c.wallMS()
+	if n := len(d.points); n > 0 && nowMS-d.points[n-1].atMS < sampleGap.Milliseconds() {
+		return
+	}
 	t := float64(nowMS-e.attempt.PlacedMs) / 1000
+	now := seen{atMS: nowMS}
 	for i := range measured {
 		sum := int64(0)
 		for _, sample := range d.latest { // unordered: a sum of integers
@@ -65,10 +80,11 @@ func (c *Controller) sampled(e *jobEntry, task *pb.Task, s *pb.Sample) {
 		}
 		value := float64(sum) * measured[i].scale
 		d.fit.Of(measured[i].resource).Observe(t, value)
-		d.points[i] = append(d.points[i], &pb.ForecastPoint{TimeMs: nowMS, Mean: value})
-		if len(d.points[i]) > pointsMax {
-			d.points[i] = slices.Delete(d.points[i], 0, pointsMax/4)
-		}
+		now.values[i] = float32(value)
+	}
+	d.points = append(d.points, now)
+	if len(d.points) > pointsMax {
+		d.points = slices.Delete(d.points, 0, pointsMax/4)
 	}
 	if reason, yes := c.exhausted(e, nowMS); yes && d.alarm == "" {
 		d.alarm = reason
@@ -88,18 +104,20 @@ func (c *Controller) Forecast(jobID string, horizonMS int64) *pb.Forecast {
 	if e == nil || e.demand == nil || e.demand.epoch != e.job.Epoch {
 		return out
 	}
-	nowMS, placed := c.wallMS(), e.attempt.PlacedMs
+	nowMS, placed := c.wallMS(), e.attempt.GetPlacedMs()
 	for i := range measured {
 		series := e.demand.fit.Of(measured[i].resource)
-		points := e.demand.points[i]
-		if series.Samples() == 0 || !slices.ContainsFunc(points, func(p *pb.ForecastPoint) bool { return p.Mean > 0 }) {
+		if series.Samples() == 0 || !slices.ContainsFunc(e.demand.points, func(p seen) bool { return p.values[i] > 0 }) {
 			continue
 		}
 		line := series.Line()
 		_, start, _ := series.Phase()
-		s := &pb.ForecastSeries{Resource: measured[i].resource.String(), Unit: measured[i].unit, Samples: slices.Clone(points),
+		s := &pb.ForecastSeries{Resource: measured[i].resource.String(), Unit: measured[i].unit,
 			Level: line.Intercept + line.Slope*start, Slope: line.Slope * 3600, Significant: series.Significant(),
 			PhaseStartMs: placed + int64(start*1000), Request: requested(e.job.GetSpec(), e.attempt.GetCounts(), measured[i].request)}
+		for _, p := range e.demand.points {
+			s.Samples = append(s.Samples, &pb.ForecastPoint{TimeMs: p.atMS, Mean: float64(p.values[i])})
+		}
 		for k := range bandPoints + 1 {
 			at := nowMS + horizonMS*int64(k)/bandPoints
 			p := series.Predict(float64(at-placed) / 1000)
@@ -126,6 +144,27 @@ func requested(spec *pb.JobSpec, counts []int32, of func(*pb.Resources) float64)
 // grace, in which it can save itself, and for the samples that are on their way.
 const exhaustionLeadMS = 60_000
 
+// After a stop for its memory the next attempt is not stopped so before it ran for
+// stopAgainMS, twice as long each time up to stopAgainMaxMS: a job whose memory only settles
+// near what it asked for shall get there, and restarts shall cost a job little of its time.
+const (
+	stopAgainMS    = int64(10 * time.Minute / time.Millisecond)
+	stopAgainMaxMS = int64(time.Hour / time.Millisecond)
+)
+
+// leastRunMS is how long an attempt runs before it may be stopped for its memory, by how
+// many attempts in a row before it were.
+func (c *Controller) leastRunMS(e *jobEntry) int64 {
+	least := int64(0)
+	for epoch := e.job.Epoch - 1; epoch > 0 && least < stopAgainMaxMS; epoch-- {
+		if c.st.Attempt(e.job.Id, epoch).GetEviction() != pb.EvictionKind_EVICTION_KIND_FORECAST {
+			break
+		}
+		least = min(stopAgainMaxMS, max(stopAgainMS, 2*least))
+	}
+	return least
+}
+
 // exhausted says whether an attempt's memory grows beyond doubt and its upper bound passes
 // what the job asked for, at which the kernel would kill it, within the lead. Stopped with
 // its grace it loses the work since its checkpoint at most, and what leaked is given back;
@@ -138,6 +177,9 @@ func (c *Controller) exhausted(e *jobEntry, nowMS int64) (reason string, yes boo
 	series := e.demand.fit.Of(forecast.HostMemory)
 	limit := requested(spec, e.attempt.GetCounts(), measured[1].request)
 	if limit <= 0 || !series.Significant() || series.Line().Slope <= 0 {
+		return "", false
+	}
+	if nowMS-e.attempt.PlacedMs < c.leastRunMS(e) {
 		return "", false
 	}
 	age := float64(nowMS-e.attempt.PlacedMs) / 1000

@@ -56,6 +56,9 @@ func (h *heardOf) msPerStep() float64 {
 	return float64(h.stepMS-h.firstMS) / float64(h.step-h.firstStep)
 }
 
+// leftMostMS bounds what a job may say it has left, 100 years: its numbers are its own.
+const leftMostMS = 100 * 365 * float64(dayMS)
+
 // leftMS is how long the steps that are left will take at the rate of this attempt. ok is
 // false when the job does not say how many there are, or no rate is known.
 func (h *heardOf) leftMS(epoch uint64) (ms int64, ok bool) {
@@ -63,7 +66,7 @@ func (h *heardOf) leftMS(epoch uint64) (ms int64, ok bool) {
 	if h.epoch != epoch || h.steps <= 0 || each == 0 {
 		return 0, false
 	}
-	return int64(float64(max(0, h.steps-h.step)) * each), true
+	return int64(min(float64(max(0, h.steps-h.step))*each, leftMostMS)), true
 }
 
 func elasticSpec(spec *pb.JobSpec) bool {
