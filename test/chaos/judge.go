@@ -13,9 +13,12 @@ import (
 	"llmos/test/rig"
 )
 
-// settle waits until no job is unfinished and every server has applied the same index.
-func settle(ctx context.Context, c *rig.Cluster, cl *client.Client) error {
+// settle gives every node back to use, and waits until no job is unfinished and every server has applied the same index.
+func settle(ctx context.Context, c *rig.Cluster, cl *client.Client, undrain func(context.Context) error) error {
 	if err := c.WaitReady(ctx); err != nil {
+		return err
+	}
+	if err := undrain(ctx); err != nil {
 		return err
 	}
 	last := errors.New("nothing was seen")
@@ -64,7 +67,10 @@ func (j *judge) all(ctx context.Context, r *report) []string {
 	}
 	out = append(out, j.submits(jobs)...)
 	out = append(out, j.tasks(jobs, lines, r)...)
-	if err := j.replaced(ctx, jobs, r); err != nil {
+	out = append(out, j.schedule(jobs, lines, r)...)
+	broken, err := j.diaries(ctx, jobs, r)
+	out = append(out, broken...)
+	if err != nil {
 		out = append(out, "read the jobs' events: "+err.Error())
 	}
 	out = append(out, j.ledger(ctx)...)
@@ -91,25 +97,29 @@ func (j *judge) jobs(ctx context.Context) (map[string]*pb.JobView, error) {
 	}
 }
 
-// replaced counts the jobs that were started again, and the tasks that were given up as lost
-// with their node: a run without any has not tried what matters most.
-func (j *judge) replaced(ctx context.Context, jobs map[string]*pb.JobView, r *report) error {
+// diaries reads what the cluster says happened to each job. It counts the jobs that were
+// started again, and the tasks that were given up as lost with their node (a run without any
+// has not tried what matters most), and finds the evictions that must not be.
+func (j *judge) diaries(ctx context.Context, jobs map[string]*pb.JobView, r *report) (out []string, err error) {
 	for id, view := range jobs {
-		if view.Job.Epoch < 2 {
+		if view.Job.Epoch < 2 && view.Job.Preemptions == 0 {
 			continue
 		}
-		r.JobsRestarted++
+		if view.Job.Epoch > 1 {
+			r.JobsRestarted++
+		}
 		whole, err := j.client.GetJob(ctx, &pb.GetJobRequest{JobId: id})
 		if err != nil {
-			return err
+			return out, err
 		}
+		out = append(out, spared(id, whole)...)
 		for _, event := range whole.Events {
 			if event.Kind == "task.lost" {
 				r.TasksReplaced++
 			}
 		}
 	}
-	return nil
+	return out, nil
 }
 
 // submits: an acknowledged submit is there once; an unknown one at most once; nothing else is.
@@ -117,6 +127,9 @@ func (j *judge) submits(jobs map[string]*pb.JobView) []string {
 	var out []string
 	byRequest := map[string][]string{}
 	for id, view := range jobs {
+		if view.Job.Parent != "" {
+			continue // a copy is there by its parent's request
+		}
 		byRequest[view.Job.RequestId] = append(byRequest[view.Job.RequestId], id)
 	}
 	known := map[string]bool{}
@@ -175,7 +188,7 @@ func (j *judge) tasks(jobs map[string]*pb.JobView, lines []line, r *report) []st
 		if view.Job.State != pb.JobState_JOB_STATE_SUCCEEDED {
 			continue
 		}
-		for rank := range view.Attempt.WorldSize {
+		for rank := range view.Attempt.GetWorldSize() {
 			attempt := line{job: id, epoch: fmt.Sprint(view.Job.Epoch), rank: fmt.Sprint(rank)}.attempt()
 			if started[attempt] != 1 || ended[attempt] != 1 {
 				out = append(out, fmt.Sprintf("%s succeeded, but %s started %d and ended %d times", id, attempt, started[attempt], ended[attempt]))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"time"
 
@@ -31,7 +30,7 @@ const (
 
 // op is one line of a client's history.
 type op struct {
-	kind    string // submit, stop
+	kind    string // submit, stop, and what the operator does: policy, queues, drain
 	request string // of a submit
 	job     string
 	world   int
@@ -63,9 +62,16 @@ func (l *load) start(ctx context.Context, n int) {
 			l.one(ctx, i, rand.New(rand.NewPCG(l.seed, uint64(100+i))))
 		}()
 	}
+	l.wg.Add(1)
+	go func() {
+		defer l.wg.Done()
+		l.meddle(ctx, rand.New(rand.NewPCG(l.seed, 99)))
+	}()
 }
 
 func (l *load) wait() { l.wg.Wait() }
+
+func (l *load) api() pb.ClusterServiceClient { return pb.NewClusterServiceClient(l.client) }
 
 func (l *load) record(o op) {
 	l.mu.Lock()
@@ -75,10 +81,12 @@ func (l *load) record(o op) {
 
 // one is a client: it submits, sometimes stops what it submitted, and thinks between.
 func (l *load) one(ctx context.Context, id int, rng *rand.Rand) {
+	before := ""
 	for n := 0; ctx.Err() == nil; n++ {
 		request := fmt.Sprintf("chaos-%d-%d-%d", l.seed, id, n)
-		spec := l.spec(rng)
+		spec := l.spec(rng, before)
 		job := l.submit(ctx, request, spec)
+		before = job
 		if job != "" && rng.IntN(4) == 0 {
 			wait(ctx, time.Duration(rng.Int64N(int64(thinkMax))))
 			l.stop(ctx, job)
@@ -99,25 +107,6 @@ func (l *load) holdBack(ctx context.Context) {
 		}
 		wait(ctx, thinkMax)
 	}
-}
-
-// spec draws a job: mostly one short task, sometimes a gang, sometimes a long one or one
-// that fails and is retried.
-func (l *load) spec(rng *rand.Rand) *pb.JobSpec {
-	world, millis, code, gpus := int32(1), 20+rng.IntN(200), 0, int32(rng.IntN(2))
-	switch rng.IntN(10) {
-	case 0, 1, 2:
-		world, millis, gpus = int32(2+rng.IntN(3)), 100+rng.IntN(900), 1
-	case 3:
-		millis = 1000 + rng.IntN(2000)
-	case 4:
-		code = 7
-	}
-	return &pb.JobSpec{GenerateName: "chaos", Kind: pb.JobKind_JOB_KIND_BATCH, Priority: int32(40 + rng.IntN(20)),
-		Retries: int32(rng.IntN(2)), LostAfterMs: lostAfterMS,
-		Roles: []*pb.RoleSpec{{Name: "worker", Count: world,
-			Command:   []string{l.self, "task", l.dir, strconv.Itoa(millis), strconv.Itoa(code)},
-			Resources: &pb.Resources{CpuMilli: 50, MemoryBytes: 16 << 20, Gpus: gpus}, GraceMs: 1000}}}
 }
 
 func (l *load) submit(ctx context.Context, request string, spec *pb.JobSpec) string {
@@ -162,6 +151,7 @@ func (l *load) count(r *report) {
 		switch o.outcome {
 		case acked:
 			r.AckedOps++
+			r.Acked[o.kind]++
 		case failed:
 			r.FailedOps++
 		default:

@@ -123,6 +123,13 @@ type report struct {
 	JobsRestarted int            `json:"jobs_restarted"`
 	TasksStarted  int            `json:"tasks_started"`
 	TasksReplaced int            `json:"tasks_replaced"`
+	Acked         map[string]int `json:"acked"`       // by kind of operation
+	Preemptions   int            `json:"preemptions"` // attempts stopped for another job or a drain
+	Resizes       int            `json:"resizes"`
+	Claims        int            `json:"claims"`     // seen; short ones pass between two looks
+	Copies        int            `json:"copies"`     // of arrays
+	Dependents    int            `json:"dependents"` // conditions that jobs waited for
+	Looks         int            `json:"looks"`      // states that were looked at while things broke
 	Settled       float64        `json:"settled_s"`
 	Violations    []string       `json:"violations"`
 }
@@ -142,8 +149,12 @@ func breakAndJudge(ctx context.Context, o options, cluster *rig.Cluster, net *ne
 		return nil, err
 	}
 	load := newLoad(client, self, evidence.dir, o.seed)
+	if err := load.prepare(ctx); err != nil {
+		return nil, err
+	}
 	breaker := newBreaker(cluster, net, rand.New(rand.NewPCG(o.seed, 1)))
 	watch := watchLeader(ctx, cluster)
+	observer := observe(ctx, client)
 
 	runCtx, cancel := context.WithTimeout(ctx, time.Duration(o.minutes*float64(time.Minute)))
 	load.start(runCtx, clients)
@@ -159,9 +170,10 @@ func breakAndJudge(ctx context.Context, o options, cluster *rig.Cluster, net *ne
 	began := time.Now()
 	settleCtx, cancelSettle := context.WithTimeout(ctx, settleTimeout)
 	defer cancelSettle()
-	settled := settle(settleCtx, cluster, client)
-	r := &report{Seed: o.seed, Violations: []string{}, LeaderChanges: watch.stop(), Faults: breaker.counts, Settled: time.Since(began).Seconds()}
+	settled := settle(settleCtx, cluster, client, load.undrain)
+	r := &report{Seed: o.seed, Acked: map[string]int{}, LeaderChanges: watch.stop(), Faults: breaker.counts, Settled: time.Since(began).Seconds()}
 	load.count(r)
+	r.Violations = append([]string{}, observer.stop(r)...)
 	judge := newJudge(cluster, client, evidence, load)
 	r.Violations = append(r.Violations, judge.all(settleCtx, r)...)
 	if settled != nil {
