@@ -234,7 +234,7 @@ func (t *tenure) loop() {
 func (t *tenure) decide() []controller.Effect {
 	began := time.Now()
 	effects := t.ctl.Ready()
-	if gangs := t.ctl.Passed(); gangs > 0 {
+	if gangs, ran := t.ctl.Passed(); ran {
 		t.ctl.Step(controller.PassTook{Gangs: gangs, Took: time.Since(began)}, t.now())
 	}
 	return effects

@@ -136,7 +136,7 @@ func (c *Controller) Step(ev Event, now time.Duration) {
 		c.hear(ev.NodeID)
 		c.reportsArrived(ev)
 	case PassTook:
-		c.planning.work.Observe(float64(ev.Gangs), ev.Took.Seconds())
+		c.passTook(ev)
 	case ProgressArrived:
 		c.hear(ev.NodeID)
 		c.observe(ev)
@@ -187,6 +187,9 @@ func (c *Controller) NextTick() (at time.Duration, ok bool) {
 	due := []time.Duration{c.liveness.scanAt, c.house.collectAt, c.planning.nextRetry(), c.planning.at,
 		c.times.at,
 		c.planning.lane.retryAt, c.reports.lane.retryAt, c.liveness.lane.retryAt, c.house.lane.retryAt, c.times.lane.retryAt}
+	if c.planning.wanted {
+		due = append(due, c.planning.rest)
+	}
 	for _, t := range due {
 		if t > c.now && (!ok || t < at) {
 			at, ok = t, true

@@ -21,6 +21,8 @@ type planner struct {
 	refusals int           // plans in a row of which an eviction was refused
 	work     forecast.Work // R = R0 + g*W: the time of a pass by the gangs it places
 	passed   int           // gangs placed since Passed was asked
+	ran      bool          // a pass ran since Passed was asked
+	rest     time.Duration // no pass before: half of the time is for everything else
 }
 
 // passTarget bounds what one pass may hold up: submits and reports wait for it.
@@ -58,7 +60,7 @@ func (c *Controller) plan() {
 	if p.at > 0 && p.at <= c.now {
 		p.wanted = true
 	}
-	if !p.wanted || !p.lane.ready(c, true) {
+	if !p.wanted || c.now < p.rest || !p.lane.ready(c, true) {
 		return
 	}
 	p.wanted = false
@@ -72,6 +74,7 @@ func (c *Controller) plan() {
 	s := c.snapshot(pending)
 	s.Sizes = c.sizes(s.Nodes, pending)
 	plan := p.cache.Schedule(s, c.policy())
+	p.ran = true
 	p.last = plan
 	p.passed += len(plan.Placements)
 	p.wanted = plan.Truncated
@@ -113,12 +116,29 @@ func (c *Controller) nextPass(waiting bool) (at time.Duration) {
 	return at
 }
 
-// Passed gives how many gangs passes have placed since it was last asked. The caller times
-// Ready and answers with PassTook, from which the size of a plan is fitted.
-func (c *Controller) Passed() int {
-	n := c.planning.passed
-	c.planning.passed = 0
-	return n
+// Passed says whether a pass ran since it was last asked, and how many gangs passes have
+// placed. The caller times Ready and answers with PassTook, from which the size of a plan is
+// fitted.
+func (c *Controller) Passed() (gangs int, ran bool) {
+	gangs, ran = c.planning.passed, c.planning.ran
+	c.planning.passed, c.planning.ran = 0, false
+	return gangs, ran
+}
+
+// Passes that take longer than restLeast are followed by as long a rest, up to restMost: on
+// a busy cluster every change wants one, and reports and sessions must get their turn.
+const (
+	restLeast = 5 * time.Millisecond
+	restMost  = time.Second
+)
+
+func (c *Controller) passTook(ev PassTook) {
+	if ev.Gangs > 0 {
+		c.planning.work.Observe(float64(ev.Gangs), ev.Took.Seconds())
+	}
+	if ev.Took > restLeast {
+		c.planning.rest = c.now + min(ev.Took, restMost)
+	}
 }
 
 // snapshot gives the scheduler everything that the state and this leader know.

@@ -38,7 +38,7 @@ type nodeEntry struct {
 
 type jobEntry struct {
 	job     *pb.Job
-	attempt *pb.Attempt
+	attempt *pb.Attempt // the newest; nil while the job waits
 	value   scheduler.Job
 	running scheduler.Running // while an attempt is live or ending
 	stale   bool              // running is behind the ledger
@@ -189,7 +189,10 @@ func (p *projection) sweepJobs(st *state.State, found *changes) {
 			found.arrived = append(found.arrived, e)
 		}
 		e.round = p.round
-		attempt := st.Attempt(j.Id, j.Epoch)
+		var attempt *pb.Attempt // that of a waiting job is over
+		if j.State != pb.JobState_JOB_STATE_PENDING && j.Epoch > 0 {
+			attempt = st.Attempt(j.Id, j.Epoch)
+		}
 		switch {
 		case j.State == pb.JobState_JOB_STATE_PENDING:
 			pending = append(pending, e)

@@ -62,3 +62,32 @@ func refusal(c *pb.Command, index uint64) *pb.Result {
 	}
 	return r
 }
+
+// TestPassesRest has a pass that took long: the next one waits as long, and is not forgotten.
+func TestPassesRest(t *testing.T) {
+	r := newRig(t)
+	r.do("hello n-a/1 gpus=2")
+	r.do("settle")
+	r.do("submit one gpus=1")
+	r.do("settle")
+	r.loop.Passed()
+	r.loop.Step(controller.PassTook{Took: 300 * time.Millisecond}, r.now)
+	r.do("submit two gpus=1")
+	if out := r.do("settle"); out != "" {
+		t.Errorf("a pass ran at once:\n%s", out)
+	}
+	began := r.now
+	at, ok := r.loop.NextTick()
+	if !ok || at != began+300*time.Millisecond {
+		t.Fatalf("the next tick is at %s, %v", at-began, ok)
+	}
+	r.pass(at - r.now)
+	r.do("settle")
+	placed := false
+	for j := range r.log.State().UnfinishedJobs() {
+		placed = placed || (j.Spec.Name == "two" && j.Epoch == 1)
+	}
+	if !placed {
+		t.Error("the job was not placed after the rest")
+	}
+}
