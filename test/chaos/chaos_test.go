@@ -44,7 +44,8 @@ func TestShortRun(t *testing.T) {
 // TestTooLittle: a run that saw too little must not pass for a good one.
 func TestTooLittle(t *testing.T) {
 	full := func() *report {
-		r := &report{AckedOps: 500, LeaderChanges: 5, TasksStarted: 1, TasksReplaced: 9, Faults: map[string]int{}}
+		r := &report{AckedOps: 500, LeaderChanges: 5, TasksStarted: 1, TasksReplaced: 9, Faults: map[string]int{},
+			Preemptions: 100, Claims: 30, Copies: 100, Dependents: 50, Looks: 200, Acked: map[string]int{"drain": 20, "policy": 20, "queues": 20}}
 		for _, k := range faultKinds(true) {
 			r.Faults[k.name] = 10
 		}
@@ -58,6 +59,10 @@ func TestTooLittle(t *testing.T) {
 		"leader changes": func(r *report) { r.LeaderChanges = 4 },
 		"isolate_leader": func(r *report) { r.Faults["isolate_leader"] = 9 },
 		"lost nodes":     func(r *report) { r.TasksReplaced = 8 },
+		"preemptions":    func(r *report) { r.Preemptions = 99 },
+		"claims":         func(r *report) { r.Claims = 29 },
+		"drains":         func(r *report) { r.Acked["drain"] = 19 },
+		"looks":          func(r *report) { r.Looks = 199 },
 		"saw nothing":    func(r *report) { r.TasksStarted = 0 },
 	} {
 		r := full()

@@ -1,8 +1,10 @@
 // Command chaos breaks a cluster of real processes under load and checks what it promised.
 // It starts three servers and three agents (each in a network namespace of its own when it
-// may), submits, stops and runs gangs, and meanwhile kills, pauses, restarts and cuts off
-// processes at random. At the end it heals everything and judges from what clients were
-// told and from what the tasks themselves wrote. `make chaos` runs it.
+// may), submits and stops jobs of every shape (gangs, arrays, chains, elastic ones, in queues
+// with quotas and of several priorities), changes the policy and the queue tree, drains
+// nodes, and meanwhile kills, pauses, restarts and cuts off processes at random. At the end
+// it heals everything and judges from what clients were told, from what it saw while things
+// broke, and from what the tasks themselves wrote. `make chaos` runs it.
 package main
 
 import (
@@ -205,6 +207,20 @@ func tooLittle(r *report, minutes float64, isolated bool) []string {
 	}
 	if want := int(9 * share); r.TasksReplaced < want { // none in the shortest runs: a node is not lost at once
 		out = append(out, fmt.Sprintf("only %d tasks of lost nodes were replaced, want %d", r.TasksReplaced, want))
+	}
+	seen := []struct {
+		what string
+		got  int
+		full int
+	}{
+		{"preemptions", r.Preemptions, 100}, {"claims", r.Claims, 30}, {"copies of arrays", r.Copies, 100}, {"dependents", r.Dependents, 50},
+		{"drains", r.Acked["drain"], 20}, {"changes of the policy", r.Acked["policy"], 20}, {"changes of the queues", r.Acked["queues"], 20},
+		{"looks", r.Looks, 200},
+	}
+	for _, s := range seen {
+		if s.got < least(s.full) {
+			out = append(out, fmt.Sprintf("only %d %s, want %d", s.got, s.what, least(s.full)))
+		}
 	}
 	if r.TasksStarted == 0 {
 		out = append(out, "no task wrote that it started: the checks saw nothing")
