@@ -226,6 +226,7 @@ func (c *Controller) pendingJobs() []scheduler.Job {
 			}
 		}
 		job := e.value
+		job.Avoid = avoided(e.job, nowMS)
 		job.WaitedMS = max(0, nowMS-max(e.job.SubmittedMs, e.job.ReadyMs))
 		c.predictPending(e, &job)
 		jobs = append(jobs, job)

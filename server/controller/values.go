@@ -84,10 +84,17 @@ func jobValue(st *state.State, j *pb.Job) scheduler.Job {
 	if parent := st.Job(j.Parent); parent != nil {
 		v.GroupMax = parent.GetSpec().GetArray().GetParallel()
 	}
-	for _, a := range j.Avoid {
-		v.Avoid = append(v.Avoid, a.NodeId)
-	}
 	return v
+}
+
+// avoided gives the nodes that a job still keeps away from.
+func avoided(j *pb.Job, nowMS int64) (nodes []string) {
+	for _, a := range j.Avoid {
+		if a.UntilMs > nowMS {
+			nodes = append(nodes, a.NodeId)
+		}
+	}
+	return nodes
 }
 
 // SpecValue gives what the scheduler needs of a job file, for scheduler.Feasible at submit
@@ -218,6 +225,7 @@ func runningValue(st *state.State, j *pb.Job, a *pb.Attempt) scheduler.Running {
 	v.Counts = countsOfAttempt(spec, a)
 	if elasticSpec(spec) {
 		job := jobValue(st, j)
+		job.Avoid = avoided(j, st.TimeMS())
 		v.Job = &job
 	}
 	for i, r := range spec.GetRoles() {
