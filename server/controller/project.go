@@ -25,6 +25,8 @@ type projection struct {
 	round   uint64                // of sweeps
 	version uint64                // of node values: grows with each one made
 	running []*jobEntry           // jobs with a live or ending attempt, in submit order
+	walked  []*jobEntry           // unfinished jobs as the last sweep went through them
+	spare   []*jobEntry           // room for the next walk
 	timed   []*jobEntry           // jobs with a date: cron jobs and those with a time limit
 }
 
@@ -49,6 +51,7 @@ type jobEntry struct {
 	firing  firing          // of a cron job: when it is due next
 	rescued bool            // its size is one that it got because it had waited too long
 	round   uint64
+	place   int // in the projection's walk
 }
 
 // changes is what a sweep found.
@@ -177,18 +180,33 @@ func (p *projection) entry(at int, id string) *nodeEntry {
 	return e
 }
 
+// jobEntry gives the entry of a job. An unchanged one is the next of those that the last
+// sweep went through, at the place at, so that it costs no look-up.
+func (p *projection) jobEntry(j *pb.Job, at *int, found *changes) *jobEntry {
+	if *at < len(p.walked) && p.walked[*at].job == j {
+		*at++
+		return p.walked[*at-1]
+	}
+	e := p.jobs[j.Id]
+	if e == nil {
+		e = &jobEntry{}
+		p.jobs[j.Id] = e
+		found.arrived = append(found.arrived, e)
+		return e
+	}
+	*at = e.place + 1
+	return e
+}
+
 func (p *projection) sweepJobs(st *state.State, found *changes) {
 	count := 0
 	pending, running, timed := p.pending[:0], p.running[:0], p.timed[:0]
+	next, at := p.spare[:0], 0
 	for j := range st.UnfinishedJobs() {
 		count++
-		e := p.jobs[j.Id]
-		if e == nil {
-			e = &jobEntry{}
-			p.jobs[j.Id] = e
-			found.arrived = append(found.arrived, e)
-		}
-		e.round = p.round
+		e := p.jobEntry(j, &at, found)
+		e.round, e.place = p.round, len(next)
+		next = append(next, e)
 		var attempt *pb.Attempt // that of a waiting job is over
 		if j.State != pb.JobState_JOB_STATE_PENDING && j.Epoch > 0 {
 			attempt = st.Attempt(j.Id, j.Epoch)
@@ -218,6 +236,8 @@ func (p *projection) sweepJobs(st *state.State, found *changes) {
 	clear(running[len(running):cap(running)])
 	clear(timed[len(timed):cap(timed)])
 	p.pending, p.running, p.timed = pending, running, timed
+	clear(p.walked)
+	p.walked, p.spare = next, p.walked
 	if count == len(p.jobs) {
 		return
 	}
