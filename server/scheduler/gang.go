@@ -94,6 +94,7 @@ func (r *room) groups(job *Job) []group { return r.groupsOf(job, nil) }
 
 func (r *room) groupsOf(job *Job, counts []int32) []group {
 	groups := make([]group, 0, len(job.Roles))
+	rendezvous := job.Rendezvous && (counts == nil || several(counts))
 	rank := 0
 	for i := range job.Roles {
 		role := &job.Roles[i]
@@ -102,7 +103,7 @@ func (r *room) groupsOf(job *Job, counts []int32) []group {
 			count = int(counts[i])
 		}
 		s := r.shapeOf(&role.Task)
-		groups = append(groups, group{shape: s, kinds: s.kinds, count: count, firstRank: rank, rendezvous: job.Rendezvous && rank == 0})
+		groups = append(groups, group{shape: s, kinds: s.kinds, count: count, firstRank: rank, rendezvous: rendezvous && rank == 0})
 		rank += count
 	}
 	return groups

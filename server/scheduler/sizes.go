@@ -49,7 +49,18 @@ func (j *Job) withCounts(counts []int32) Job {
 	for i := range counts {
 		small.Roles[i].Count = counts[i]
 	}
+	small.Rendezvous = j.Rendezvous && several(counts)
 	return small
+}
+
+// several says whether the tasks are more than one: a task alone meets nobody, and holds no
+// port for a rendezvous.
+func several(counts []int32) bool {
+	world := int64(0)
+	for _, n := range counts {
+		world += int64(n)
+	}
+	return world > 1
 }
 
 func countsOf(j *Job) []int32 {
