@@ -28,6 +28,7 @@ const (
 	devices        = "4xH100-80GB"
 	clients        = 6
 	settleTimeout  = 90 * time.Second
+	judgeTimeout   = 60 * time.Second
 	minutesForFull = 5 // a run this long must meet the full minimums
 )
 
@@ -177,7 +178,9 @@ func breakAndJudge(ctx context.Context, o options, cluster *rig.Cluster, net *ne
 	load.count(r)
 	r.Violations = append([]string{}, observer.stop(r)...)
 	judge := newJudge(cluster, client, evidence, load)
-	r.Violations = append(r.Violations, judge.all(settleCtx, r)...)
+	judgeCtx, cancelJudge := context.WithTimeout(ctx, judgeTimeout) // its own: also what did not settle is judged
+	defer cancelJudge()
+	r.Violations = append(r.Violations, judge.all(judgeCtx, r)...)
 	if settled != nil {
 		r.Violations = append(r.Violations, "did not settle: "+settled.Error())
 	}
