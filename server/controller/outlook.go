@@ -74,6 +74,9 @@ func (c *Controller) foresee(spec *pb.JobSpec, user string, ageMS int64) (q50, q
 		}
 		return max(p.Q50, ageMS), max(p.Q90, ageMS)
 	}
+	if p.Jobs == 0 {
+		return 0, spec.GetTimeLimitMs() // a limit bounds a run, and says nothing of its length
+	}
 	return p.Q50, p.Q90
 }
 
@@ -84,10 +87,15 @@ func (c *Controller) predictPending(e *jobEntry, job *scheduler.Job) {
 		*o = outlook{at: c.now, epoch: e.job.Epoch, known: true}
 		o.q50, o.q90 = c.foresee(e.job.GetSpec(), e.job.User, 0)
 	}
-	job.Q50, job.Q90 = max(0, o.q50-e.job.RunMs), max(0, o.q90-e.job.RunMs)
-	if o.q50 > 0 { // what was run before counts only as far as it is not known to be lost
-		job.Q50, job.Q90 = max(1, job.Q50), max(1, job.Q90)
+	job.Q50, job.Q90 = remaining(o.q50, e.job.RunMs), remaining(o.q90, e.job.RunMs)
+}
+
+// remaining is what is left of a predicted run after a time of running; 0: unknown.
+func remaining(run, before int64) int64 {
+	if run == 0 {
+		return 0
 	}
+	return max(1, run-before)
 }
 
 // predictRunning fills in the predicted end of a live attempt: from the steps that are left
@@ -107,6 +115,9 @@ func (c *Controller) predictRunning(e *jobEntry, r *scheduler.Running, nowMS int
 		o.q50, o.q90 = c.foresee(e.job.GetSpec(), e.job.User, e.job.RunMs+age)
 	}
 	if o.q50 > 0 {
-		r.EndQ50, r.EndQ90 = max(nowMS+1, began+o.q50-e.job.RunMs), max(nowMS+1, began+o.q90-e.job.RunMs)
+		r.EndQ50 = max(nowMS+1, began+o.q50-e.job.RunMs)
+	}
+	if o.q90 > 0 {
+		r.EndQ90 = max(nowMS+1, began+o.q90-e.job.RunMs)
 	}
 }

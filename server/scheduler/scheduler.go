@@ -25,7 +25,7 @@ type Policy struct {
 	MinRunMS        int64    // no job is stopped for another one before; 60,000; negative: at any time
 	RestartMS       int64    // assumed cost of a restart when a job does not say; 30,000
 	ClaimMS         int64    // how long room is kept for a job that preempts; 120,000
-	ReservationsMax int      // blocked jobs with a reservation; 1, or 100 when conservative; negative: none
+	ReservationsMax int      // blocked jobs with a reservation; 1, 100 when conservative, none under OrderIndex with preemption; negative: none
 
 	HoldAfterMS int64   // wait in milliseconds after which a blocked job's nodes are held for it; 30,000
 	Holds       int     // blocked jobs that may hold nodes at a time; 1; negative: none
@@ -92,9 +92,13 @@ func (p Policy) withDefaults() Policy {
 		p.ClaimMS = ClaimMSDefault
 	}
 	if p.ReservationsMax == 0 {
-		p.ReservationsMax = ReservationsMaxEASY
-		if p.Backfill == BackfillConservative {
+		switch {
+		case p.Backfill == BackfillConservative:
 			p.ReservationsMax = ReservationsMaxConservative
+		case p.Order == OrderIndex && !p.NoPreempt: // whoever has waited long stops others: nothing needs to be kept
+			p.ReservationsMax, p.Holds = -1, -1
+		default:
+			p.ReservationsMax = ReservationsMaxEASY
 		}
 	}
 	if p.Weights == (Weights{}) {
