@@ -7,7 +7,11 @@ BIN      := bin
 GOFLAGS  ?= -buildvcs=false
 FUZZTIME ?= 60s
 MINUTES  ?= 5
+# The public traces that the measurements of the scheduler read; none is part of the repository.
+OPENB    ?= ../shared/traces/openb
 POLLUX   ?= ../shared/traces/pollux
+PHILLY   ?= ../shared/traces/philly
+SEEDS    ?= 10
 # NVIDIA's header marks functions that go-nvml still binds as deprecated; the warnings are not ours.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 export GOFLAGS
@@ -58,21 +62,14 @@ bench-control: programs ## measure the control plane: submits, starts, jobs/s, f
 bench-elastic: ## run Pollux's workloads under Tiresias, FIFO and llmos' elastic policy; POLLUX=DIR
 	@go run ./test/bench/elastic -pollux $(POLLUX) $(if $(LOADS),-loads $(LOADS))
 
-OPENB ?= ../shared/traces/openb
-SEEDS ?= 10
 bench-openb: ## measure placement on openb's traces beside FGD (LISTS=a,b OPENB=DIR SEEDS=n)
-	@go build -o $(BIN)/openb ./test/bench/openb && $(BIN)/openb -openb "$(OPENB)" -lists "$(LISTS)" -seeds "$(SEEDS)"
+	@mkdir -p $(BIN) && go build -o $(BIN)/openb ./test/bench/openb && $(BIN)/openb -openb "$(OPENB)" -lists "$(LISTS)" -seeds "$(SEEDS)"
 
 bench-scheduler: ## measure the scheduler's decisions per second on one core
-	@go build -o $(BIN)/bench-scheduler ./test/bench/scheduler && $(BIN)/bench-scheduler
+	@mkdir -p $(BIN) && go build -o $(BIN)/bench-scheduler ./test/bench/scheduler && $(BIN)/bench-scheduler
 
-.PHONY: bench-scheduler
-
-PHILLY ?= ../shared/traces/philly
 bench-philly: build ## compare orders on the Philly trace, and run Kueue's generator (PHILLY=DIR)
 	@go build -o $(BIN)/bench-philly ./test/bench/philly && $(BIN)/bench-philly -bin $(BIN) -philly "$(PHILLY)" $(if $(PRODUCT),-product $(PRODUCT))
-
-.PHONY: bench-philly
 
 proto: ## regenerate the Go code of proto/llmos/v1
 	go run ./proto/gen
@@ -81,5 +78,4 @@ proto: ## regenerate the Go code of proto/llmos/v1
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build programs demo test check race fuzz chaos bench bench-control bench-elastic proto clean
-.PHONY: bench-openb
+.PHONY: help build programs demo test check race fuzz chaos bench bench-control bench-elastic bench-openb bench-scheduler bench-philly proto clean
