@@ -49,7 +49,7 @@ func (b *book) take(p scheduler.Placement) error {
 	}
 	for rank, task := range p.Tasks {
 		want := requests[rank]
-		if rank == 0 && job.Rendezvous {
+		if rank == 0 && job.Rendezvous && len(requests) > 1 { // a task alone meets nobody
 			want.Ports++
 		}
 		n := b.nodes[task.NodeID]
