@@ -165,7 +165,7 @@ func (r *round) placeIn(p *placer, i int, job *Job) (tasks []TaskPlacement, coun
 	}
 	if r.byModel && !r.turns.admits(i, p.room.takenSince(mark), r.claims[job.ID] != nil).OK {
 		p.room.rollback(mark) // it would get devices of a model that its queue may have no more of
-		return nil, nil, false
+		return r.placeByModel(p, i, job)
 	}
 	if job.elastic() {
 		if counts = p.counts; counts == nil {

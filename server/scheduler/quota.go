@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"slices"
 	"strings"
 
 	"llmos/server/scheduler/fair"
@@ -46,4 +47,43 @@ func (r *room) takenSince(mark int) fair.Demand {
 		}
 	}
 	return d
+}
+
+// placeByModel tries the models one by one that a job accepts and its quotas admit, smallest
+// device memory first.
+func (r *round) placeByModel(p *placer, i int, job *Job) (tasks []TaskPlacement, counts []int32, ok bool) {
+	var models []int16
+	for _, g := range p.room.groups(job) {
+		if g.shape.gpus > 0 && g.shape.model < 0 {
+			for _, m := range p.room.modelsOf(&g.shape) {
+				if !slices.Contains(models, m) {
+					models = append(models, m)
+				}
+			}
+		}
+	}
+	for _, m := range models {
+		narrow := job.onModel(p.room.models[m])
+		if !r.turns.admits(i, leastDemand(&narrow), r.claims[job.ID] != nil).OK {
+			continue
+		}
+		if tasks, counts, ok = r.placeIn(p, i, &narrow); ok {
+			return tasks, counts, true
+		}
+	}
+	return nil, nil, false
+}
+
+// onModel is the job with every role on the model that leaves the choice and accepts it.
+func (j *Job) onModel(model string) Job {
+	narrow := *j
+	narrow.Roles = slices.Clone(j.Roles)
+	for i := range narrow.Roles {
+		task := &narrow.Roles[i].Task
+		open := task.Model == "" && task.Models == nil || slices.Contains(task.Models, model)
+		if task.GPUs > 0 && open {
+			task.Model, task.Models = model, nil
+		}
+	}
+	return narrow
 }
