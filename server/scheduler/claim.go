@@ -112,7 +112,7 @@ func (r *round) startOnClaim(i int, c *claimed) bool {
 	job := &r.jobs[i]
 	r.view(job)
 	mark := len(r.now.room.trail)
-	if tasks, ok := r.placeOn(job, c); ok {
+	if tasks, ok := r.placeOn(i, c); ok {
 		r.accept(i, tasks, r.countsOn(job, c), mark, claimReasons[c.Kind])
 		return true
 	}
@@ -155,12 +155,18 @@ func (r *round) forget() {
 }
 
 // placeOn places the gang on the claim's slots, and what they do not cover beside them.
-func (r *round) placeOn(job *Job, c *claimed) ([]TaskPlacement, bool) {
+func (r *round) placeOn(i int, c *claimed) ([]TaskPlacement, bool) {
+	job := &r.jobs[i]
 	asked := *job
 	if len(c.Counts) == len(job.Roles) {
 		asked = job.withCounts(c.Counts)
 	}
+	mark := len(r.now.room.trail)
 	entries, ok := r.putOn(&asked, c, c.Kind == ClaimRepair)
+	if ok && r.byModel && !r.admits(i, r.now.room.takenSince(mark), c).OK {
+		r.now.room.rollback(mark) // another has used up the quota of the model since
+		ok = false
+	}
 	if !ok {
 		return nil, false
 	}

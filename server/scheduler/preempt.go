@@ -351,7 +351,7 @@ func (a *attack) enough(set []int) bool {
 		for _, v := range used {
 			a.trial.addAll(a.victims[v].frees, 1)
 		}
-		ok = a.trial.mayFit() && a.trial.fits(a.job)
+		ok = a.trial.mayFit() && a.fits()
 		for _, v := range used {
 			a.trial.addAll(a.victims[v].frees, -1)
 		}
@@ -413,11 +413,11 @@ func (a *attack) released(v *victim) fair.Demand {
 func (a *attack) enter(chosen []int) int {
 	a.spare(chosen)
 	used := a.end(chosen)
-	a.undo(used)
 	for _, v := range used {
 		a.trial.addAll(a.victims[v].frees, 1)
 	}
-	need, ok := a.trial.put(a.job)
+	need, ok := a.put()
+	a.undo(used)
 	if !ok {
 		return 0
 	}

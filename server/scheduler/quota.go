@@ -52,18 +52,8 @@ func (r *room) takenSince(mark int) fair.Demand {
 // placeByModel tries the models one by one that a job accepts and its quotas admit, smallest
 // device memory first.
 func (r *round) placeByModel(p *placer, i int, job *Job) (tasks []TaskPlacement, counts []int32, ok bool) {
-	var models []int16
-	for _, g := range p.room.groups(job) {
-		if g.shape.gpus > 0 && g.shape.model < 0 {
-			for _, m := range p.room.modelsOf(&g.shape) {
-				if !slices.Contains(models, m) {
-					models = append(models, m)
-				}
-			}
-		}
-	}
-	for _, m := range models {
-		narrow := job.onModel(p.room.models[m])
+	for _, model := range p.room.openModels(job) {
+		narrow := job.onModel(model)
 		if !r.turns.admits(i, leastDemand(&narrow), r.claims[job.ID] != nil).OK {
 			continue
 		}
@@ -86,4 +76,59 @@ func (j *Job) onModel(model string) Job {
 		}
 	}
 	return narrow
+}
+
+// openModels gives the models among which some role of the job leaves the choice.
+func (r *room) openModels(job *Job) []string {
+	var models []string
+	for _, g := range r.groups(job) {
+		if g.shape.gpus == 0 || g.shape.model >= 0 {
+			continue
+		}
+		for _, m := range r.modelsOf(&g.shape) {
+			if name := r.models[m]; !slices.Contains(models, name) {
+				models = append(models, name)
+			}
+		}
+	}
+	return models
+}
+
+// put places the job in the trial on devices that quotas by model admit: as it is, or else on
+// one model. What the victims release is booked before.
+func (a *attack) put() ([]held, bool) {
+	if !a.byModel {
+		return a.trial.put(a.job)
+	}
+	if need, ok := a.putAs(a.job); ok {
+		return need, true
+	}
+	for _, model := range a.now.room.openModels(a.job) {
+		narrow := a.job.onModel(model)
+		if need, ok := a.putAs(&narrow); ok {
+			return need, true
+		}
+	}
+	return nil, false
+}
+
+func (a *attack) putAs(job *Job) ([]held, bool) {
+	mark := len(a.trial.room.trail)
+	need, ok := a.trial.put(job)
+	if ok && !a.turns.admits(a.i, a.trial.room.takenSince(mark), false).OK {
+		a.trial.room.rollback(mark)
+		return nil, false
+	}
+	return need, ok
+}
+
+// fits is put without taking anything.
+func (a *attack) fits() bool {
+	if !a.byModel {
+		return a.trial.fits(a.job)
+	}
+	mark := len(a.trial.room.trail)
+	_, ok := a.put()
+	a.trial.room.rollback(mark)
+	return ok
 }

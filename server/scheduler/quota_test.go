@@ -97,3 +97,48 @@ func TestNoPlanBreaksAQuotaByModel(t *testing.T) {
 		}
 	})
 }
+
+// full lets one attempt of queue b hold each node; that on the node of the model may be kept
+// from being stopped.
+func full(nodes []scheduler.Node, kept string) []scheduler.Running {
+	var running []scheduler.Running
+	for i := range nodes {
+		n := &nodes[i]
+		slot := scheduler.Slot{NodeID: n.ID}
+		for j := range n.Devices {
+			dev := &n.Devices[j]
+			dev.ShareFree, dev.MemFree = 0, 0
+			slot.Devices = append(slot.Devices, scheduler.Grant{DeviceID: dev.ID, Share: 1000, Memory: dev.Memory, Model: dev.Model})
+		}
+		running = append(running, scheduler.Running{JobID: "on-" + n.Devices[0].Model, Queue: "b", Submit: uint64(i), Slots: []scheduler.Slot{slot},
+			StartedMS: 1, NoPreempt: n.Devices[0].Model == kept})
+	}
+	return running
+}
+
+// TestVictimsWithinQuotaByModel: nobody is stopped for devices that the quota of their model
+// does not admit.
+func TestVictimsWithinQuotaByModel(t *testing.T) {
+	for i := range someModels {
+		forbidden, other := someModels[i].name, someModels[1-i].name
+		for _, kept := range []string{"", other} {
+			nodes := twoModels(2)
+			s := scheduler.Snapshot{NowMS: 1_000_000, Nodes: nodes, Running: full(nodes, kept),
+				Queues: []scheduler.Queue{{Name: "a", Weight: 1, Limits: []scheduler.Limit{{Resource: "gpu:" + forbidden}}}, {Name: "b", Weight: 1}},
+				Pending: []scheduler.Job{{ID: "j", Queue: "a", Priority: 5, Submit: 9,
+					Roles: []scheduler.Role{{Name: "w", Count: 2, Task: scheduler.Request{GPUs: 1}}}}}}
+			plan := scheduler.Schedule(s, scheduler.Policy{})
+			want := "on-" + other
+			if kept != "" {
+				want = ""
+			}
+			got := ""
+			for _, e := range plan.Evictions {
+				got += e.JobID
+			}
+			if got != want {
+				t.Fatalf("%s is forbidden, %q kept: stopped %q, want %q", forbidden, kept, got, want)
+			}
+		}
+	}
+}

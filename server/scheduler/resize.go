@@ -3,6 +3,8 @@ package scheduler
 import (
 	"fmt"
 	"slices"
+
+	"llmos/server/scheduler/fair"
 )
 
 // shrunk is the victim that goes on with fewer tasks instead of being stopped: the highest
@@ -211,14 +213,8 @@ func shrunkTo(run *Running, want, counts []int32) *Claim {
 // grownTo adds tasks on what is free now to the slots that the attempt has.
 func (r *round) grownTo(run *Running, want []int32) (*Claim, bool) {
 	job := run.Job.withCounts(want)
-	if tree := r.turns.tree; tree != nil {
-		leaf := tree.Leaf(run.Queue)
-		tree.End(leaf, run.User, run.Demand())
-		verdict := tree.Admits(leaf, run.User, job.Demand(nil), run.NoPreempt)
-		tree.Start(leaf, run.User, run.Demand())
-		if !verdict.OK {
-			return nil, false
-		}
+	if !r.mayGrow(run, job.Demand(nil)) {
+		return nil, false
 	}
 	own := &claimed{Claim: &Claim{Slots: run.Slots}}
 	for i := range run.Slots {
@@ -241,5 +237,19 @@ func (r *round) grownTo(run *Running, want []int32) (*Claim, bool) {
 	if !ok {
 		return nil, false
 	}
-	return &Claim{Counts: slices.Clone(want), Slots: r.slotsFor(need)}, true
+	claim := &Claim{Counts: slices.Clone(want), Slots: r.slotsFor(need)}
+	return claim, !r.byModel || r.mayGrow(run, slotsDemand(claim.Slots))
+}
+
+// mayGrow says whether quotas admit that the attempt holds this instead of what it holds.
+func (r *round) mayGrow(run *Running, d fair.Demand) bool {
+	tree := r.turns.tree
+	if tree == nil {
+		return true
+	}
+	leaf := tree.Leaf(run.Queue)
+	tree.End(leaf, run.User, run.Demand())
+	verdict := tree.Admits(leaf, run.User, d, run.NoPreempt)
+	tree.Start(leaf, run.User, run.Demand())
+	return verdict.OK
 }
