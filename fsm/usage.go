@@ -24,12 +24,12 @@ type account struct {
 // use is what allocations held: amounts times milliseconds. jobs counts those that ended.
 type use struct{ gpuMilliMS, cpuMilliMS, jobs int64 }
 
-func (u use) plus(o use) use {
+func (u use) Plus(o use) use {
 	return use{state.SatAdd(u.gpuMilliMS, o.gpuMilliMS), state.SatAdd(u.cpuMilliMS, o.cpuMilliMS), u.jobs + o.jobs}
 }
 
 // sums adds up by key, and keeps the keys in the order in which they came.
-type sums[K comparable, V interface{ plus(V) V }] struct {
+type sums[K comparable, V interface{ Plus(V) V }] struct {
 	list []sumOf[K, V]
 	at   map[K]int // once the list is longer than sumsScanMax
 }
@@ -60,7 +60,7 @@ func (s *sums[K, V]) find(key K) int {
 
 func (s *sums[K, V]) add(key K, v V) {
 	if i := s.find(key); i >= 0 {
-		s.list[i].sum = s.list[i].sum.plus(v)
+		s.list[i].sum = s.list[i].sum.Plus(v)
 		return
 	}
 	s.list = append(s.list, sumOf[K, V]{key, v})

@@ -10,12 +10,10 @@ import (
 	"llmos/server/scheduler/elastic"
 )
 
-// sizing keeps the sizes that elastic jobs should have, worked out every so often from what
-// they reported of their steps.
+// sizing remembers when the sizes that elastic jobs should have were last worked out.
 type sizing struct {
-	at     time.Duration // when they were worked out
-	known  bool
-	wishes []scheduler.Size
+	at    time.Duration // when they were worked out
+	known bool
 }
 
 // elasticEvery gives the time between looks at the sizes; 0: never.

@@ -273,7 +273,6 @@ func (a *attack) endingParts() []held {
 
 // promising gives the nodes that are cheapest to clear, cheapest first.
 func (a *attack) promising() []int32 {
-	lead := a.leading()
 	type price struct{ lost, useful float64 }
 	prices, lead := map[int32]*price{}, a.leading()
 	var nodes []int32

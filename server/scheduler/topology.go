@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"slices"
-	"strings"
 )
 
 // topology are the labels of the domains above a node, widest first. Nodes without one are
@@ -247,6 +246,3 @@ func fewestDomain(fits []int64, want int64) int {
 	}
 	return best
 }
-
-// domainWord names a domain's label in a sentence.
-func domainWord(label string) string { return strings.ReplaceAll(label, "_", " ") }

@@ -139,15 +139,6 @@ func (d *desk) configure(change func(*pb.SchedulerConfig)) {
 	}
 }
 
-func (d *desk) nodes() []*pb.NodeView {
-	d.t.Helper()
-	answer, err := d.api().ListNodes(d.ctx, &pb.ListNodesRequest{})
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return answer.Nodes
-}
-
 func gpuQueue(name string, nominal, borrow int64) *pb.Queue {
 	return &pb.Queue{Name: name, Weight: 1, Limits: []*pb.QuotaLimit{{Resource: "gpu", Nominal: nominal * 1000, Borrow: borrow, Lend: -1}}}
 }
