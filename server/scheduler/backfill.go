@@ -2,6 +2,8 @@ package scheduler
 
 import (
 	"slices"
+
+	"llmos/server/scheduler/fair"
 )
 
 // keep is what is kept for one blocked job, or for a window of time. It binds the jobs that
@@ -124,9 +126,13 @@ func (r *round) startAnywhere(i int) (block, bool) {
 	}
 	mark := len(r.now.room.trail)
 	p, lifts := r.view(job)
+	r.refused = fair.Verdict{}
 	tasks, counts, ok := r.placeIn(p, i, inside)
-	if ok {
+	switch {
+	case ok:
 		r.accept(i, tasks, counts, mark, r.whyHere(lifts, mark))
+	case r.refused.Why != fair.CauseNone: // there is room, of a model that it may have no more of
+		return block{kind: blockedByQuota, verdict: r.refused}, false
 	}
 	return block{}, ok
 }
@@ -163,9 +169,12 @@ func (r *round) placeIn(p *placer, i int, job *Job) (tasks []TaskPlacement, coun
 	if !ok {
 		return nil, nil, false
 	}
-	if r.byModel && !r.turns.admits(i, p.room.takenSince(mark), r.claims[job.ID] != nil).OK {
-		p.room.rollback(mark) // it would get devices of a model that its queue may have no more of
-		return r.placeByModel(p, i, job)
+	if r.byModel {
+		if v := r.turns.admits(i, p.room.takenSince(mark), r.claims[job.ID] != nil); !v.OK {
+			p.room.rollback(mark) // it would get devices of a model that its queue may have no more of
+			r.refused = v
+			return r.placeByModel(p, i, job)
+		}
 	}
 	if job.elastic() {
 		if counts = p.counts; counts == nil {

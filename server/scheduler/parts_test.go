@@ -124,7 +124,6 @@ func TestPreemptionOfParts(t *testing.T) {
 // TestDeadlineGoesFirst: a job that must start within ten minutes to meet its deadline goes
 // before others of its priority, and of no higher one; one with time enough, or that has
 // missed it, keeps its turn.
-
 func TestDeadlineGoesFirst(t *testing.T) {
 	const now, minute = int64(1_000_000_000), int64(60_000)
 	for _, c := range []struct {

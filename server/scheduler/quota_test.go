@@ -98,6 +98,19 @@ func TestNoPlanBreaksAQuotaByModel(t *testing.T) {
 	})
 }
 
+// TestRefusedByModelSaysSo: who waits although there is room, of a model that its quota
+// refuses, is told of the quota, and nothing is held for it.
+func TestRefusedByModelSaysSo(t *testing.T) {
+	s := scheduler.Snapshot{Nodes: twoModels(2)[:1],
+		Queues: []scheduler.Queue{{Name: "a", Weight: 1, Limits: []scheduler.Limit{{Resource: "gpu:" + someModels[0].name, Nominal: 1000}}}},
+		Pending: []scheduler.Job{{ID: "j", Queue: "a", WaitedMS: 1_000_000,
+			Roles: []scheduler.Role{{Name: "w", Count: 2, Task: scheduler.Request{GPUs: 1}}}}}}
+	plan := scheduler.Schedule(s, scheduler.Policy{})
+	if reason, _ := plan.Explain("j"); reason.Cause != scheduler.CauseQuota || len(plan.Waiting[0].Held) > 0 {
+		t.Fatalf("%+v, %+v", reason, plan.Waiting)
+	}
+}
+
 // full lets one attempt of queue b hold each node; that on the node of the model may be kept
 // from being stopped.
 func full(nodes []scheduler.Node, kept string) []scheduler.Running {

@@ -17,8 +17,9 @@ type round struct {
 	plan           *Plan
 	turns          *sequence
 	groups         map[string]int32
-	byModel        bool    // some quota is by device model
-	keeps          []*keep // by the time from which it binds, then as they were made
+	byModel        bool         // some quota is by device model
+	refused        fair.Verdict // why the room that was found last may not be used, where a quota by model said so
+	keeps          []*keep      // by the time from which it binds, then as they were made
 	views          map[viewKey]*placer
 	runParts       [][]held // by index in Snapshot.Running; nil: not looked at yet
 	profile        profile
