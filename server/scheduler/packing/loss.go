@@ -97,7 +97,8 @@ func (p *Prices) loss(s *Shape, n *Node, at int, before int64) int64 {
 }
 
 // Best gives the least loss of the task on the node and the device for it: for a shared task
-// the first of those that admit it with the least loss, else -1. admits says by place in
+// the first of those that admit it with the least loss, or the fullest one and its loss where
+// tasks come and go (TightFrom); else -1. admits says by place in
 // n.Free whether a device may be taken; nil: where the share is free. With several devices a
 // task the first one is given.
 func (p *Prices) Best(s *Shape, n *Node, admits []bool) (loss int64, at int) {
@@ -110,9 +111,18 @@ func (p *Prices) Best(s *Shape, n *Node, admits []bool) (loss int64, at int) {
 		if free < s.Share || (admits != nil && !admits[i]) || seen(n.Free[:i], free, admits) {
 			continue
 		}
+		if p.tight {
+			if at < 0 || free < n.Free[at] {
+				at = i
+			}
+			continue
+		}
 		if l := p.loss(s, n, i, before); at < 0 || l < loss {
 			loss, at = l, i
 		}
+	}
+	if p.tight && at >= 0 {
+		loss = p.loss(s, n, at, before)
 	}
 	return loss, at
 }

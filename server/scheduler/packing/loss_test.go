@@ -114,6 +114,29 @@ func TestBestMindsAdmits(t *testing.T) {
 	}
 }
 
+// TestSharesGoToTheFullestWhereTasksComeAndGo: a rest that the mix would fill is worth taking
+// while a cluster fills; where as many leave as come, whole devices are kept.
+func TestSharesGoToTheFullestWhereTasksComeAndGo(t *testing.T) {
+	small, large := packing.Shape{CPU: 1000, GPUs: 1, Share: 300, Models: packing.Any}, packing.Shape{CPU: 1000, GPUs: 1, Share: 600, Models: packing.Any}
+	fleet := packing.Fleet{{Name: "A", GPUs: 80, CPU: 640_000, Memory: 1}}
+	n := packing.Node{CPU: 64_000, Free: []int32{700, 600, 1000}}
+	var filling, churning packing.Mix
+	for _, m := range []*packing.Mix{&filling, &churning} {
+		m.Observe(small, 1)
+		m.Observe(large, 100)
+	}
+	churning.Depart(101)
+	if _, at := packing.Learn(&filling, fleet).Best(&small, &n, nil); at == 1 {
+		t.Error("while filling, a rest that fits the usual task was broken")
+	}
+	if _, at := packing.Learn(&churning, fleet).Best(&small, &n, nil); at != 1 {
+		t.Errorf("device %d, want the fullest that admits it", at)
+	}
+	if _, at := packing.Learn(&churning, fleet).Best(&small, &n, []bool{true, false, true}); at != 0 {
+		t.Errorf("device %d, want the fullest of those that may be taken", at)
+	}
+}
+
 // TestNothingLearned: before anything arrived and without devices every place is as good.
 func TestNothingLearned(t *testing.T) {
 	for _, fleet := range []packing.Fleet{nil, {{Name: "A", GPUs: 8, CPU: 64_000}}, {{Name: "A"}}} {
