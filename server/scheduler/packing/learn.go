@@ -18,18 +18,11 @@ type Prices struct {
 	Pivots int
 
 	rooms  [][][]int64 // by model and devices of a node: by whole ones free, the value of their being together
-	tight  bool        // shares go to the fullest device of a node that admits them
 	values [][]int64   // by model: by free thousandths, billionths of a device
 	frags  *fragments
 	prices []int64   // Price, times PriceWeight, in billionths
 	relief []float64 // billionths of a device that a millicore serves, by model; 0: CPU is no matter
 }
-
-// TightFrom is the turnover from which a share goes to the fullest device of its node that
-// admits it. While a cluster fills, what a rest of a device will be filled with is worth
-// knowing; where tasks come and go, rests are opened again before they fill, and devices that
-// are kept whole serve the bursts of large shares.
-const TightFrom = 0.5
 
 // Learn derives the prices of the mix on the fleet, whose models are those of the shapes'
 // sets. It marks the mix as used. An empty mix gives prices by which all places are equal.
@@ -38,7 +31,6 @@ func Learn(mix *Mix, fleet Fleet) *Prices {
 	parts, seen := mix.parts()
 	p := &Prices{Load: loads(parts, len(fleet)), Price: scarcity(parts, seen, fleet), frags: newFragments(parts, len(fleet)),
 		rooms: together(parts, len(fleet), mix.Turnover()), prices: make([]int64, len(fleet)), relief: make([]float64, len(fleet)), values: make([][]int64, len(fleet))}
-	p.tight = mix.Turnover() >= TightFrom
 	for m := range fleet {
 		p.Models = append(p.Models, fleet[m].Name)
 		p.prices[m] = billionths(PriceWeight * p.Price[m])

@@ -96,45 +96,25 @@ func (p *Prices) loss(s *Shape, n *Node, at int, before int64) int64 {
 	return loss
 }
 
-// Best gives the least loss of the task on the node and the device for it: for a shared task
-// the first of those that admit it with the least loss, or the fullest one and its loss where
-// tasks come and go (TightFrom); else -1. admits says by place in
-// n.Free whether a device may be taken; nil: where the share is free. With several devices a
-// task the first one is given.
+// Best gives the loss of the task on the node and the device for it: for a shared task the
+// fullest one that admits it, the first of equals, else -1. What a rest is worth chooses the
+// node; among the devices of a node it gains nothing over the fullest, and where tasks come
+// and go it opens devices that bursts of large shares need whole (DESIGN.md). admits says by
+// place in n.Free whether a device may be taken; nil: where the share is free. With several
+// devices a task the first one is given.
 func (p *Prices) Best(s *Shape, n *Node, admits []bool) (loss int64, at int) {
-	before := p.Phi(n)
-	if !s.shared() {
-		return p.loss(s, n, -1, before), -1
-	}
 	at = -1
-	for i, free := range n.Free {
-		if free < s.Share || (admits != nil && !admits[i]) || seen(n.Free[:i], free, admits) {
-			continue
-		}
-		if p.tight {
-			if at < 0 || free < n.Free[at] {
+	if s.shared() {
+		for i, free := range n.Free {
+			if free >= s.Share && (admits == nil || admits[i]) && (at < 0 || free < n.Free[at]) {
 				at = i
 			}
-			continue
 		}
-		if l := p.loss(s, n, i, before); at < 0 || l < loss {
-			loss, at = l, i
-		}
-	}
-	if p.tight && at >= 0 {
-		loss = p.loss(s, n, at, before)
-	}
-	return loss, at
-}
-
-// seen says whether an earlier device with as much free was looked at already.
-func seen(earlier []int32, free int32, admits []bool) bool {
-	for i, f := range earlier {
-		if f == free && (admits == nil || admits[i]) {
-			return true
+		if at < 0 {
+			return 0, -1
 		}
 	}
-	return false
+	return p.Loss(s, n, at), at
 }
 
 // usableBySeveral sums what tasks that ask shares of several devices could use.

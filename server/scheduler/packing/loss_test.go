@@ -76,15 +76,15 @@ func TestLossIsSound(t *testing.T) {
 				t.Fatalf("device %d for %+v", at, s)
 			} else if shared {
 				for i, free := range n.Free {
-					if free >= s.Share && prices.Loss(&s, &n, i) < loss {
-						t.Fatalf("device %d loses less than %d", i, at)
+					if free >= s.Share && free < n.Free[at] {
+						t.Fatalf("device %d is fuller than %d", i, at)
 					}
 				}
 			}
 			turned := packing.Node{Model: n.Model, CPU: n.CPU, Free: slices.Clone(n.Free)}
 			slices.Reverse(turned.Free)
 			l, a := prices.Best(&s, &turned, nil)
-			if l != loss || (at >= 0 && turned.Free[a] != n.Free[at] && prices.Loss(&s, &n, at) != l) {
+			if l != loss || (at >= 0 && turned.Free[a] != n.Free[at]) {
 				t.Fatalf("with the devices in another order %d instead of %d", l, loss)
 			}
 		}
@@ -114,25 +114,19 @@ func TestBestMindsAdmits(t *testing.T) {
 	}
 }
 
-// TestSharesGoToTheFullestWhereTasksComeAndGo: a rest that the mix would fill is worth taking
-// while a cluster fills; where as many leave as come, whole devices are kept.
-func TestSharesGoToTheFullestWhereTasksComeAndGo(t *testing.T) {
+// TestSharesGoToTheFullest: of the devices of a node a share takes the fullest that admits it,
+// whatever the rests are worth.
+func TestSharesGoToTheFullest(t *testing.T) {
 	small, large := packing.Shape{CPU: 1000, GPUs: 1, Share: 300, Models: packing.Any}, packing.Shape{CPU: 1000, GPUs: 1, Share: 600, Models: packing.Any}
-	fleet := packing.Fleet{{Name: "A", GPUs: 80, CPU: 640_000, Memory: 1}}
-	n := packing.Node{CPU: 64_000, Free: []int32{700, 600, 1000}}
-	var filling, churning packing.Mix
-	for _, m := range []*packing.Mix{&filling, &churning} {
-		m.Observe(small, 1)
-		m.Observe(large, 100)
-	}
-	churning.Depart(101)
-	if _, at := packing.Learn(&filling, fleet).Best(&small, &n, nil); at == 1 {
-		t.Error("while filling, a rest that fits the usual task was broken")
-	}
-	if _, at := packing.Learn(&churning, fleet).Best(&small, &n, nil); at != 1 {
+	n := packing.Node{CPU: 64_000, Free: []int32{700, 600, 200, 1000}}
+	var mix packing.Mix
+	mix.Observe(small, 1)
+	mix.Observe(large, 100)
+	prices := packing.Learn(&mix, packing.Fleet{{Name: "A", GPUs: 80, CPU: 640_000, Memory: 1}})
+	if _, at := prices.Best(&small, &n, nil); at != 1 {
 		t.Errorf("device %d, want the fullest that admits it", at)
 	}
-	if _, at := packing.Learn(&churning, fleet).Best(&small, &n, []bool{true, false, true}); at != 0 {
+	if _, at := prices.Best(&small, &n, []bool{true, false, true, true}); at != 0 {
 		t.Errorf("device %d, want the fullest of those that may be taken", at)
 	}
 }
