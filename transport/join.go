@@ -106,6 +106,9 @@ func (j *joiner) run(ctx context.Context) (*Joined, error) {
 		if joined != nil {
 			return joined, nil
 		}
+		if ctx.Err() != nil && all.answer != nil {
+			errs.answer = nil // an attempt that ran out of our own time answers nothing
+		}
 		all.merge(errs)
 		if all.final != nil || (all.answer == nil && round >= joinDialRounds) {
 			return nil, all.fault(j)
