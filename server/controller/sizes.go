@@ -86,10 +86,6 @@ func (c *Controller) decideSizes(nodes []scheduler.Node, entries []elasticEntry)
 	jobs := make([]elastic.Job, 0, len(entries))
 	nowMS := c.wallMS()
 	room := elasticRoom(nodes)
-	per := 0
-	for _, n := range room {
-		per = max(per, n.GPUs)
-	}
 	for _, en := range entries {
 		j := c.elasticJob(en, nowMS)
 		for _, part := range j.Held {
@@ -104,8 +100,8 @@ func (c *Controller) decideSizes(nodes []scheduler.Node, entries []elasticEntry)
 		for _, gpus := range held[room[i].ID] { // unordered: a sum
 			room[i].GPUs += gpus
 		}
-		per = max(per, room[i].GPUs)
 	}
+	per := elastic.PerNode(room)
 	for i := range jobs {
 		jobs[i].Curve = elastic.NewCurve(&entries[i].e.profile, elastic.Noise{}, jobs[i].Limits, per, len(room))
 	}

@@ -194,18 +194,6 @@ func queueValue(q *pb.Queue) scheduler.Queue {
 	return v
 }
 
-// countsOfAttempt gives the tasks of each role with which an attempt runs.
-func countsOfAttempt(spec *pb.JobSpec, a *pb.Attempt) []int32 {
-	if len(a.GetCounts()) == len(spec.GetRoles()) {
-		return a.Counts
-	}
-	counts := make([]int32, 0, len(spec.GetRoles()))
-	for _, r := range spec.GetRoles() {
-		counts = append(counts, r.Count)
-	}
-	return counts
-}
-
 // runningValue is a live attempt with what its tasks hold, but for what depends on time.
 func runningValue(st *state.State, j *pb.Job, a *pb.Attempt) scheduler.Running {
 	spec := j.GetSpec()
@@ -222,7 +210,7 @@ func runningValue(st *state.State, j *pb.Job, a *pb.Attempt) scheduler.Running {
 		v.Slots = append(v.Slots, scheduler.Slot{NodeID: alloc.NodeId, CPU: alloc.CpuMilli, Memory: alloc.MemoryBytes,
 			Ports: int32(len(alloc.Ports)), Devices: modelled(grantValues(alloc.Devices), st.Account(alloc.NodeId))})
 	}
-	v.Counts = countsOfAttempt(spec, a)
+	v.Counts = state.AttemptCounts(spec, a)
 	if elasticSpec(spec) {
 		job := jobValue(st, j)
 		job.Avoid = avoided(j, st.TimeMS())
