@@ -223,8 +223,11 @@ func (c *Controller) absorb(found changes) {
 			c.learner.Leave(worldOf(spec))
 		}
 	}
-	if len(found.nodes) > 0 || found.jobs {
+	switch {
+	case found.opens || (found.jobs && c.world.nearsWait()):
 		c.planning.wanted = true
+	case found.jobs: // what has started since may be what time is to look at
+		c.planning.at = earlier(c.planning.at, c.nextPass(len(c.world.pending) > 0))
 	}
 }
 

@@ -77,7 +77,7 @@ func (c *Controller) plan() {
 	p.ran = true
 	p.last = plan
 	p.passed += len(plan.Placements)
-	p.wanted = plan.Truncated
+	p.wanted = plan.Truncated || (plan.Limited && plan.Changes())
 	if apply := c.applyPlan(plan); apply != nil {
 		c.propose(&p.lane, []*pb.Command{{Op: &pb.Command_ApplyPlan{ApplyPlan: apply}}})
 	}
@@ -102,18 +102,26 @@ func (c *Controller) nextPass(waiting bool) (at time.Duration) {
 	if waiting {
 		at = c.now + c.cfg.PlanEvery
 	}
-	if every := c.elasticEvery(); every > 0 && c.runsElastic() && (at == 0 || c.now+every < at) {
-		at = c.now + every
+	if every := c.elasticEvery(); every > 0 && c.runsElastic() {
+		at = earlier(at, c.now+every)
 	}
 	nowMS := c.wallMS()
 	for r := range c.st.Reservations() {
 		for _, ms := range []int64{r.StartMs, r.EndMs} {
-			if due := c.now + time.Duration(ms-nowMS)*time.Millisecond; ms > nowMS && (at == 0 || due < at) {
-				at = due
+			if ms > nowMS {
+				at = earlier(at, c.now+time.Duration(ms-nowMS)*time.Millisecond)
 			}
 		}
 	}
 	return at
+}
+
+// earlier gives the earlier of two times, of which 0 is never.
+func earlier(a, b time.Duration) time.Duration {
+	if a == 0 || (b != 0 && b < a) {
+		return b
+	}
+	return a
 }
 
 // Passed says whether a pass ran since it was last asked, and how many gangs passes have
@@ -176,7 +184,7 @@ func (c *Controller) runningAt(e *jobEntry, nowMS int64) scheduler.Running {
 
 // applyPlan turns a plan into the command that commits it; nil when it changes nothing.
 func (c *Controller) applyPlan(plan *scheduler.Plan) *pb.ApplyPlan {
-	if len(plan.Placements)+len(plan.Evictions)+len(plan.Claims) == 0 {
+	if !plan.Changes() {
 		return nil
 	}
 	apply := &pb.ApplyPlan{Gangs: make([]*pb.GangPlacement, 0, len(plan.Placements))}

@@ -28,6 +28,7 @@ type projection struct {
 	walked  []*jobEntry           // unfinished jobs as the last sweep went through them
 	spare   []*jobEntry           // room for the next walk
 	timed   []*jobEntry           // jobs with a date: cron jobs and those with a time limit
+	swept   *state.State          // of the last sweep; nil: none yet
 }
 
 type nodeEntry struct {
@@ -61,6 +62,7 @@ type changes struct {
 	jobs    bool        // some unfinished job changed, appeared or went
 	gone    []string    // IDs of jobs that have finished, ascending
 	arrived []*jobEntry // jobs that were not there before, in submit order
+	opens   bool        // something may start, or be stopped for another, that could not before: see opens.go
 }
 
 func newProjection() *projection {
@@ -108,7 +110,8 @@ func (p *projection) snapshot() []scheduler.Node {
 // sweep brings the projection up to the state.
 func (p *projection) sweep(st *state.State) changes {
 	p.round++
-	var found changes
+	found := changes{opens: p.swept == nil || !st.SamePolicy(p.swept)}
+	p.swept = st
 	p.sweepNodes(st, &found)
 	p.sweepJobs(st, &found)
 	slices.Sort(found.nodes)
@@ -153,8 +156,10 @@ func (p *projection) sweepNodes(st *state.State, found *changes) {
 	}
 	for _, id := range found.nodes {
 		if e := p.known[id]; e != nil {
+			was := e.value
 			e.value = nodeValue(st, e.node, e.account)
 			p.judge(e)
+			found.opens = found.opens || nodeOpens(&was, &e.value)
 			for t := range st.NodeTasks(id) {
 				if j := p.jobs[t.JobId]; j != nil {
 					j.stale = true
@@ -223,6 +228,7 @@ func (p *projection) sweepJobs(st *state.State, found *changes) {
 		if e.job == j && e.attempt == attempt {
 			continue
 		}
+		found.opens = found.opens || jobOpens(e.job, j, e.attempt, attempt)
 		if e.job != j {
 			e.value = jobValue(st, j)
 		}
@@ -241,7 +247,7 @@ func (p *projection) sweepJobs(st *state.State, found *changes) {
 	if count == len(p.jobs) {
 		return
 	}
-	found.jobs = true
+	found.jobs, found.opens = true, true
 	for id, e := range p.jobs { // unordered: each entry is judged by itself
 		if e.round != p.round {
 			delete(p.jobs, id)

@@ -41,7 +41,11 @@ type victim struct {
 // start. It enters their evictions and the claim of the job into the plan, and says how many.
 func (r *round) preempt(i int, why block) int {
 	job := &r.jobs[i]
-	if r.policy.NoPreempt || r.preempts >= preemptsMax || len(r.s.Running) == 0 || r.claims[job.ID] != nil {
+	if r.policy.NoPreempt || len(r.s.Running) == 0 || r.claims[job.ID] != nil {
+		return 0
+	}
+	if r.preempts >= preemptsMax {
+		r.plan.Limited = true
 		return 0
 	}
 	switch why.verdict.Why {
@@ -50,6 +54,7 @@ func (r *round) preempt(i int, why block) int {
 		return 0 // limits on the number of jobs, and users' limits, are no reason to stop others
 	}
 	if r.scans > 0 && r.scans+len(r.s.Running) > scansMax {
+		r.plan.Limited = true
 		return 0
 	}
 	r.scans += len(r.s.Running)

@@ -113,6 +113,7 @@ type Plan struct {
 	Placements []Placement // in the order in which they must be applied
 	Waiting    []Waiting   // every other pending job, in scheduling order
 	Truncated  bool        // a bound of the policy ended the pass; another one would place more
+	Limited    bool        // a bound ended the search for victims; once this plan is applied, another pass may find some
 	Evictions  []Eviction  // attempts to be ended; applied before the placements
 	Claims     []NewClaim  // room to be kept; applied after the evictions
 
@@ -131,6 +132,9 @@ type Plan struct {
 	outlook  outlook
 	left     leftRoom // what is free after the placements, holds aside; made when asked for
 }
+
+// Changes says whether the plan does anything.
+func (p *Plan) Changes() bool { return len(p.Placements)+len(p.Evictions)+len(p.Claims) > 0 }
 
 // Placement places one job's gang.
 type Placement struct {
