@@ -87,16 +87,17 @@ type Controller struct {
 	opening  []string            // node IDs of sessions that are not live yet, in order of arrival
 	dirty    []string            // node IDs of sessions marked dirty
 
-	planning planner
-	reports  reporter
-	liveness liveness
-	house    housekeeping
-	times    timekeeper
-	past     past
-	sizing   sizing
-	history  *predict.History  // of run times
-	ranks    rank.Ranker       // likewise, for the order by index
-	learner  scheduler.Learner // of the mix of tasks
+	planning  planner
+	reports   reporter
+	liveness  liveness
+	house     housekeeping
+	times     timekeeper
+	past      past
+	sizing    sizing
+	history   *predict.History  // of run times
+	newcomers newcomers         // what it says of jobs that have not run
+	ranks     rank.Ranker       // likewise, for the order by index
+	learner   scheduler.Learner // of the mix of tasks
 }
 
 // New starts a control loop on a state of this server's term. Nodes count as heard at now:

@@ -21,12 +21,33 @@ type outlook struct {
 	q90   int64
 }
 
-// Predictions are renewed after outlookEvery, and when a job's age has grown by a part of
-// 1/outlookPart since.
+// The prediction of a waiting job is renewed after outlookEvery; that of one that runs when its
+// age has grown by a part of 1/outlookPart since, at the latest after outlookMost.
 const (
 	outlookEvery = time.Minute
+	outlookMost  = 10 * time.Minute
 	outlookPart  = 8
 )
+
+// newcomers remembers what is predicted of jobs that have not run yet: many wait that are alike.
+// It is forgotten every outlookEvery.
+type newcomers struct {
+	at   time.Duration
+	seen map[predict.Key]predict.Prediction
+}
+
+func (c *Controller) predictNew(key predict.Key) predict.Prediction {
+	n := &c.newcomers
+	if n.seen == nil || c.now-n.at > outlookEvery {
+		n.at, n.seen = c.now, map[predict.Key]predict.Prediction{}
+	}
+	p, known := n.seen[key]
+	if !known {
+		p = c.history.Predict(key, 0, predict.Progress{}, 0)
+		n.seen[key] = p
+	}
+	return p
+}
 
 // runsToBelieve is how many runs of the same job outweigh the user's own estimate.
 const runsToBelieve = 3
@@ -67,7 +88,12 @@ func keyOf(spec *pb.JobSpec, user string) predict.Key {
 // foresee gives the predicted run time of a job that has run for ageMS, by its runs before,
 // the user's word and what its tasks report.
 func (c *Controller) foresee(spec *pb.JobSpec, user string, ageMS int64) (q50, q90 int64) {
-	p := c.history.Predict(keyOf(spec, user), ageMS, predict.Progress{}, spec.GetTimeLimitMs())
+	var p predict.Prediction
+	if key, limit := keyOf(spec, user), spec.GetTimeLimitMs(); ageMS == 0 && limit == 0 {
+		p = c.predictNew(key)
+	} else {
+		p = c.history.Predict(key, ageMS, predict.Progress{}, limit)
+	}
 	if expected := spec.GetExpectedMs(); expected > 0 && p.Jobs < runsToBelieve {
 		if ageMS < expected {
 			return expected, max(expected, spec.GetTimeLimitMs())
@@ -110,7 +136,7 @@ func (c *Controller) predictRunning(e *jobEntry, r *scheduler.Running, nowMS int
 	o := &e.outlook
 	age := max(0, nowMS-began)
 	grown := time.Duration(age/outlookPart) * time.Millisecond
-	if !o.known || o.epoch != e.job.Epoch || c.now-o.at > max(time.Second, min(outlookEvery, grown)) {
+	if !o.known || o.epoch != e.job.Epoch || c.now-o.at > max(time.Second, min(outlookMost, grown)) {
 		*o = outlook{at: c.now, epoch: e.job.Epoch, known: true}
 		o.q50, o.q90 = c.foresee(e.job.GetSpec(), e.job.User, e.job.RunMs+age)
 	}

@@ -151,7 +151,8 @@ func (c *Controller) passTook(ev PassTook) {
 
 // snapshot gives the scheduler everything that the state and this leader know.
 func (c *Controller) snapshot(pending []scheduler.Job) scheduler.Snapshot {
-	s := scheduler.Snapshot{NowMS: c.wallMS(), Nodes: c.world.snapshot(), Pending: pending}
+	s := scheduler.Snapshot{NowMS: c.wallMS(), Nodes: c.world.snapshot(), Pending: pending,
+		Running: make([]scheduler.Running, 0, len(c.world.running))}
 	for _, e := range c.world.running {
 		s.Running = append(s.Running, c.runningAt(e, s.NowMS))
 	}

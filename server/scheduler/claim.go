@@ -152,6 +152,7 @@ func (r *round) countsOn(job *Job, c *claimed) []int32 {
 func (r *round) forget() {
 	r.now = r.another()
 	clear(r.views)
+	r.lost = r.lost[:0]
 }
 
 // placeOn places the gang on the claim's slots, and what they do not cover beside them.

@@ -93,7 +93,10 @@ func (p *placer) putModels(d *demand, groups []group) ([]int, bool) {
 func (r *room) groups(job *Job) []group { return r.groupsOf(job, nil) }
 
 func (r *room) groupsOf(job *Job, counts []int32) []group {
-	groups := make([]group, 0, len(job.Roles))
+	return r.appendGroups(make([]group, 0, len(job.Roles)), job, counts)
+}
+
+func (r *room) appendGroups(groups []group, job *Job, counts []int32) []group {
 	rendezvous := job.Rendezvous && (counts == nil || several(counts))
 	rank := 0
 	for i := range job.Roles {

@@ -44,35 +44,44 @@ func (r *round) preempt(i int, why block) int {
 	if r.policy.NoPreempt || len(r.s.Running) == 0 || r.claims[job.ID] != nil {
 		return 0
 	}
-	if r.preempts >= preemptsMax {
-		r.plan.Limited = true
-		return 0
-	}
 	switch why.verdict.Why {
 	case fair.CauseNone, fair.CauseQuota, fair.CauseLent, fair.CauseGuarantee:
 	default:
 		return 0 // limits on the number of jobs, and users' limits, are no reason to stop others
 	}
-	if r.scans > 0 && r.scans+len(r.s.Running) > scansMax {
+	if len(r.lost) > 0 && r.hopeless(i) {
+		return 0
+	}
+	if r.preempts >= preemptsMax || (r.scans > 0 && r.scans+len(r.s.Running) > scansMax) {
 		r.plan.Limited = true
 		return 0
 	}
 	r.scans += len(r.s.Running)
-	small := job.sized(0)
-	a := &attack{round: r, i: i, job: &small, demand: small.Demand(nil), leaf: emptyTreeLeaf}
-	if r.turns.tree != nil {
-		a.leaf = r.turns.leaf[i]
-		a.reclaims = r.turns.admits(i, a.demand, false).Reclaim
-	}
-	if !a.candidates() {
+	a := r.attackFor(i)
+	if !a.candidates() || !a.withinReach() {
+		a.note()
 		return 0
 	}
 	r.preempts++
 	chosen, ok := a.choose()
-	if !ok {
-		return 0
+	if ok {
+		return a.enter(chosen)
 	}
-	return a.enter(chosen)
+	if !a.soon {
+		a.note()
+	}
+	return 0
+}
+
+func (r *round) attackFor(i int) *attack {
+	small := r.jobs[i].sized(0)
+	a := &attack{round: r, i: i, job: &small, demand: small.Demand(nil), leaf: emptyTreeLeaf, groups: r.now.room.groups(&small)}
+	a.lead = hardestFirst(a.groups)[0].shape
+	if r.turns.tree != nil {
+		a.leaf = r.turns.leaf[i]
+		a.reclaims = r.turns.admits(i, a.demand, false).Reclaim
+	}
+	return a
 }
 
 // attack is the search for the victims of one job.
@@ -80,12 +89,15 @@ type attack struct {
 	*round
 	i        int
 	job      *Job // with the fewest tasks
+	groups   []group
+	lead     shape // of the role that asks most of a node
 	demand   fair.Demand
 	leaf     int
 	reclaims bool         // with the job its queue would be within its guarantee
 	from     map[int]bool // by leaf: what it holds may be reclaimed
 	victims  []victim
 	trial    *trial
+	soon     bool // it fits when those have stopped that are being stopped
 }
 
 // kindFor says for which reason the attempt may be stopped for the job; EvictResize: it may
@@ -134,7 +146,6 @@ func (r *round) minRun(run *Running) int64 {
 
 // candidates lists the attempts that may be stopped and would help.
 func (a *attack) candidates() bool {
-	lead := a.leading()
 	for at := range a.s.Running {
 		run := &a.s.Running[at]
 		leaf := emptyTreeLeaf
@@ -146,7 +157,7 @@ func (a *attack) candidates() bool {
 			continue
 		}
 		v := victim{run: at, kind: kind, leaf: leaf, lost: a.lostWork(run), frees: a.partsOfRun(at)}
-		if v.useful = a.usefulOf(v.frees, lead); v.useful == 0 {
+		if v.useful = a.usefulOf(v.frees); v.useful == 0 {
 			continue
 		}
 		if kind == EvictResize {
@@ -165,24 +176,19 @@ func (a *attack) candidates() bool {
 	return len(a.victims) > 0
 }
 
-// leading is the shape of the role that asks most of a node.
-func (a *attack) leading() shape {
-	return hardestFirst(a.now.room.groups(a.job))[0].shape
-}
-
 // usefulOf is how much of what is freed the job could use, in GPUs or their like in CPUs.
-func (a *attack) usefulOf(frees []held, lead shape) float64 {
+func (a *attack) usefulOf(frees []held) float64 {
 	sum := 0.0
 	for i := range frees {
 		if !a.now.room.nodes[frees[i].node].usable {
 			continue
 		}
-		if lead.gpus == 0 {
+		if a.lead.gpus == 0 {
 			sum += float64(frees[i].cpu) / cpuPerGPU
 			continue
 		}
 		for _, g := range frees[i].devices {
-			if a.now.room.devices[g.device].suits(&lead) {
+			if a.now.room.devices[g.device].suits(&a.lead) {
 				sum += float64(g.share) / deviceWhole
 			}
 		}
@@ -235,7 +241,7 @@ func (a *attack) choose() ([]int, bool) {
 	if len(a.victims) > victimsMax {
 		a.victims = a.victims[:victimsMax]
 	}
-	all := a.now.room.withRoom(a.now.room.groups(a.job))
+	all := a.now.room.withRoom(a.groups)
 	for i := range a.victims {
 		for _, k := range a.victims[i].frees {
 			all = append(all, k.node)
@@ -248,8 +254,8 @@ func (a *attack) choose() ([]int, bool) {
 	a.trial = a.round.trial(all)
 	a.trial.addAll(ending, 1)
 	a.trial.asks(a.job)
-	if a.enough(nil) {
-		return nil, a.job.Claim != nil && len(ending) > 0 // it fits when those have stopped that are being stopped
+	if a.soon = a.enough(nil); a.soon {
+		return nil, a.job.Claim != nil && len(ending) > 0
 	}
 	candidates := make([]victims.Candidate, len(a.victims))
 	for i := range a.victims {
@@ -279,7 +285,7 @@ func (a *attack) endingParts() []held {
 // promising gives the nodes that are cheapest to clear, cheapest first.
 func (a *attack) promising() []int32 {
 	type price struct{ lost, useful float64 }
-	prices, lead := map[int32]*price{}, a.leading()
+	prices := map[int32]*price{}
 	var nodes []int32
 	for i := range a.victims {
 		v := &a.victims[i]
@@ -299,7 +305,7 @@ func (a *attack) promising() []int32 {
 				p.lost += v.lost
 			}
 			last = node
-			p.useful += a.usefulOf(v.frees[j:j+1], lead)
+			p.useful += a.usefulOf(v.frees[j : j+1])
 		}
 	}
 	slices.Sort(nodes)
@@ -380,7 +386,7 @@ func (a *attack) end(set []int) []int {
 			if v.kind != EvictReclaim && a.turns.tree.Protects(v.leaf, a.leaf) {
 				continue
 			}
-			a.turns.tree.End(v.leaf, a.s.Running[v.run].User, a.released(v))
+			a.turns.tree.End(v.leaf, a.s.Running[v.run].User, a.releasedBy(v))
 		}
 		used = append(used, i)
 	}
@@ -393,12 +399,12 @@ func (a *attack) undo(used []int) {
 	}
 	for _, i := range used {
 		v := &a.victims[i]
-		a.turns.tree.Start(v.leaf, a.s.Running[v.run].User, a.released(v))
+		a.turns.tree.Start(v.leaf, a.s.Running[v.run].User, a.releasedBy(v))
 	}
 }
 
-// released is what a victim no longer holds afterwards.
-func (a *attack) released(v *victim) fair.Demand {
+// releasedBy is what a victim no longer holds afterwards.
+func (a *attack) releasedBy(v *victim) fair.Demand {
 	run := &a.s.Running[v.run]
 	if v.keeps == nil {
 		return run.Demand()
@@ -438,6 +444,7 @@ func (a *attack) enter(chosen []int) int {
 	c := a.keepClaim(job.ID, claim, lengthOf(job))
 	if a.turns.tree != nil {
 		a.turns.placed(a.i, a.demand)
+		a.quotasMoved()
 		c.charged, c.leaf, c.user, c.demand = true, a.leaf, job.User, a.demand
 	}
 	return max(1, len(used))

@@ -184,6 +184,31 @@ func TestReservedNodesAreFree(t *testing.T) {
 
 // TestPlanOfARunningCluster: equal snapshots give equal plans in whatever order their parts
 // are listed, and a plan leaves its snapshot alone.
+// TestSearchesCutShort: what is not searched, since a search before was in vain or too little
+// is held by all who might stop, would have found nothing.
+func TestSearchesCutShort(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w := drawWorld(rt)
+		var leaves []string
+		if leaves = []string{"a", "b"}; rapid.Bool().Draw(rt, "queues") {
+			leaves = w.drawQueues(rt)
+		}
+		w.policy.Order = scheduler.Order(rapid.IntRange(0, 2).Draw(rt, "order"))
+		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
+			for range rapid.IntRange(0, 3).Draw(rt, "submitted") {
+				w.pending = append(w.pending, w.drawSubmission(rt, leaves))
+			}
+			plan := w.plan(rt)
+			thorough := scheduler.Schedule(w.snapshot(), scheduler.Thorough(w.policy))
+			if !thorough.Limited && !reflect.DeepEqual(plan.Evictions, thorough.Evictions) {
+				rt.Fatalf("stopped: %+v\nthoroughly: %+v", plan.Evictions, thorough.Evictions)
+			}
+			w.apply(plan)
+			w.advance(t, w.nowMS+rapid.Int64Range(1, 5).Draw(rt, "minutes")*minute)
+		}
+	})
+}
+
 func TestPlanOfARunningCluster(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := drawWorld(rt)

@@ -38,7 +38,7 @@ func (a *attack) shrunk(run *Running, v *victim, spared int) (victim, bool) {
 			rank++
 		}
 	}
-	small.useful = a.usefulOf(small.frees, a.leading())
+	small.useful = a.usefulOf(small.frees)
 	return small, small.useful > 0
 }
 

@@ -32,6 +32,9 @@ type round struct {
 	stopped        map[string]bool      // jobs that this plan stops
 	scans          int                  // attempts looked at as victims
 	preempts       int                  // jobs for which victims were looked for
+	lost           []beaten             // for which none were enough
+	shares         []int64              // by node, scratch of one search
+	asked          []group              // scratch likewise
 	searches       int                  // for the earliest start of a job
 	reserved, held int                  // jobs with a reservation, and with held nodes
 	strict         string               // ID of the job that nothing may pass; empty: none
@@ -230,6 +233,7 @@ func (r *round) accept(i int, tasks []TaskPlacement, counts []int32, mark int, r
 	r.plan.placed[i] = true
 	r.tasks += len(tasks)
 	r.turns.placed(i, r.now.room.takenSince(mark))
+	r.quotasMoved()
 	if job.Group != "" {
 		r.groups[job.Group]++
 	}

@@ -32,6 +32,8 @@ type Policy struct {
 	GangsMax    int     // jobs placed in one plan; 256
 	TasksMax    int     // tasks placed in one plan, but for a single larger gang; 8,192
 	Weights     Weights // of the placement score; see DefaultWeights
+
+	thorough bool // no search for victims is cut short; for tests
 }
 
 // Order is the order among pending jobs of equal priority.

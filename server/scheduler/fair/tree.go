@@ -71,6 +71,7 @@ type Tree struct {
 	leaves    map[string]int
 	users     map[userKey]int // node of a user by leaf and name
 	past      map[userKey]float64
+	bounded   bool // some queue has a quota or another bound
 }
 
 // The resources that every tree counts.
@@ -132,6 +133,10 @@ func New(queues []Queue, past []Past, capacity Demand) *Tree {
 	return t
 }
 
+// Bounded says whether any queue has a quota or another bound: without one, the cluster's
+// capacity alone refuses, whoever asks.
+func (t *Tree) Bounded() bool { return t.bounded }
+
 func (t *Tree) newNode(name string, parent, depth int, weight float64) node {
 	n := len(t.resources)
 	return node{name: name, parent: parent, depth: depth, weight: max(1, weight), used: make([]int64, n),
@@ -171,6 +176,7 @@ func (t *Tree) addQueue(q Queue) {
 	}
 	n := t.newNode(q.Name, parent, t.nodes[parent].depth+1, q.Weight)
 	n.bounds = q
+	t.bounded = t.bounded || len(q.Limits) > 0 || q.RunningMax > 0 || q.UserRunning > 0 || q.UserShareMax > 0
 	for _, l := range q.Limits {
 		r := slices.Index(t.resources, l.Resource)
 		n.limited[r], n.nominal[r], n.cap[r] = true, l.Nominal, unlimited
