@@ -24,6 +24,7 @@ type State struct {
 	index  uint64
 	timeMS int64
 	hash   sum
+	deltas []delta // of the entries that led here, newest last
 
 	cluster     rows[*pb.ClusterMeta]   // one, under clusterKey
 	jobs        rows[*pb.Job]           // by ID

@@ -14,6 +14,7 @@ type Txn struct {
 	submits uint32 // likewise for jobs
 	touched string // the last job whose watch was touched
 	hash    sum
+	base    *State
 
 	cluster     editTable[*pb.ClusterMeta]
 	jobs        editTable[*pb.Job]
@@ -55,7 +56,7 @@ type Txn struct {
 // Begin starts the change that the log entry at index makes. The state's time becomes timeMS
 // unless it is later already; it is at least 1, so that a time of 0 means never.
 func (s *State) Begin(index uint64, timeMS int64) *Txn {
-	t := &Txn{index: index, timeMS: max(s.timeMS, timeMS, 1), hash: s.hash}
+	t := &Txn{index: index, timeMS: max(s.timeMS, timeMS, 1), hash: s.hash, base: s}
 	t.open(s, &t.journal)
 	return t
 }
@@ -116,7 +117,8 @@ func (t *Txn) Rollback(to Savepoint) {
 
 // Commit gives the new state. Afterwards the transaction may be used for Notify alone.
 func (t *Txn) Commit() *State {
-	n := &State{index: t.index, timeMS: t.timeMS}
+	n := &State{index: t.index, timeMS: t.timeMS, deltas: t.remembered()}
+	t.base = nil
 	var buf []byte
 	n.cluster, buf = t.cluster.commitHash(&t.hash, buf)
 	n.jobs, buf = t.jobs.commitHash(&t.hash, buf)

@@ -38,6 +38,9 @@ func runWorld(t *testing.T, seed int64) {
 			if err := state.Check(w.log.State()); err != nil {
 				t.Fatalf("step %d: %v", i, err)
 			}
+			if err := w.loop.CheckSweep(); err != nil {
+				t.Fatalf("step %d: %v", i, err)
+			}
 		}
 	}
 	w.calm = true
