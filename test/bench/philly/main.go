@@ -14,10 +14,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"llmos/server/simulate"
 	"llmos/server/trace"
@@ -36,7 +38,7 @@ func main() {
 	flag.StringVar(&o.philly, "philly", "../shared/traces/philly", "folder of philly_sia.csv; empty: the trace is left out")
 	flag.StringVar(&o.only, "only", "", "only these policies, separated by commas")
 	flag.IntVar(&o.jobs, "jobs", 0, "only the first so many jobs; 0: all")
-	flag.IntVar(&o.product, "product", 4000, "so many first jobs also run through the real state machine and control loop")
+	flag.IntVar(&o.product, "product", -1, "so many first jobs also run through the real state machine and control loop; -1: all")
 	flag.Float64Var(&o.load, "load", 0.9, "offered load to which the cluster is sized")
 	flag.BoolVar(&o.kueue, "kueue", true, "run Kueue's generator")
 	flag.Parse()
@@ -55,7 +57,12 @@ type figures struct {
 	Kueue    *kueueResult       `json:"kueue,omitempty"`
 }
 
+// heapGrowth is by how many percent the heap may grow between two collections: most of what a
+// pass makes lives for that pass alone, and there is memory enough.
+const heapGrowth = 400
+
 func run(o options) error {
+	debug.SetGCPercent(heapGrowth)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var f figures
@@ -149,22 +156,36 @@ func compareAll(jobs []trace.Job, nodes int, only string) []result {
 	return results
 }
 
+// tell says on standard error how far a simulation is, each tenth of the way.
+func tell() func(finished, all int) {
+	said := 0
+	return func(finished, all int) {
+		if tenth := 10 * finished / all; tenth > said {
+			said = tenth
+			fmt.Fprintf(os.Stderr, "bench-philly: %d of %d jobs have run through the product\n", finished, all)
+		}
+	}
+}
+
 // product runs the first jobs through the real state machine and control loop.
 func product(o options, jobs []trace.Job, nodes int, f *figures) error {
 	if o.product == 0 {
 		return nil
 	}
-	jobs = jobs[:min(o.product, len(jobs))]
+	if o.product > 0 {
+		jobs = jobs[:min(o.product, len(jobs))]
+	}
 	shape, err := trace.ParseShape(fmt.Sprintf("%dx%d", nodes, nodeGPUs))
 	if err != nil {
 		return err
 	}
-	r, err := simulate.Run(simulate.Options{Nodes: shape, Jobs: jobs, Policy: "las"})
+	began := time.Now()
+	r, err := simulate.Run(simulate.Options{Nodes: shape, Jobs: jobs, Policy: "las", Progress: tell()})
 	if err != nil {
 		return err
 	}
 	f.Product = append(f.Product, r.Summary())
-	fmt.Printf("\nthe first %d jobs through the real state machine, scheduler and control loop (llmos simulate --policy las), beside the same jobs above:\n", len(jobs))
+	fmt.Printf("\nthe first %d jobs in %.0f s through the real state machine, scheduler and control loop (llmos simulate --policy las), beside the same jobs above:\n", len(jobs), time.Since(began).Seconds())
 	fmt.Printf("  %-26s slowdown %.3f, p99 %.3f; JCT %.0f s; %d preemptions; worst user %s %.3f\n", "product", r.Slowdown.Mean, r.Slowdown.P99, r.JCT.Mean,
 		r.Preemptions, r.Users[0].Name, r.Users[0].Slowdown)
 	for _, p := range []policy{&order{label: "las x2", margin: 1, index: &las{geometric(60, 2, 1e8)}}, &order{label: "llmos", minRun: 60, margin: 2, index: &ranked{}}} {
