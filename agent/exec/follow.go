@@ -46,7 +46,7 @@ func (s *shim) follow() (o outcome) {
 			return o
 		}
 		if nowEnded && !ended {
-			ended, killing, o.leftover = true, true, true
+			ended, killing, o.leftover = true, true, s.tree.alone()
 		}
 		if killing {
 			s.tree.kill()

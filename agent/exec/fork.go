@@ -61,16 +61,30 @@ func (f *forker) start(l launch, stdout, stderr *os.File) (pid int, err error) {
 		return 0, err
 	}
 	defer null.Close()
+	f.do(func() { pid, err = f.fork(l, []*os.File{null, stdout, stderr}, false) })
+	return pid, err
+}
+
+// startBeside forks a command beside the task, whose thread has left the group since. The
+// first of its files is a terminal or it has none.
+func (f *forker) startBeside(l launch, files []*os.File, terminal bool) (pid int, err error) {
 	f.do(func() {
-		attr := &syscall.SysProcAttr{Setsid: true, Credential: l.credential, Pdeathsig: syscall.SIGKILL}
-		if dir := f.group.openV2(); dir != nil {
-			defer dir.Close()
-			attr.UseCgroupFD, attr.CgroupFD = true, int(dir.Fd())
-		}
-		pid, err = syscall.ForkExec(l.path, l.argv, &syscall.ProcAttr{Dir: l.workdir, Env: l.env,
-			Files: []uintptr{null.Fd(), stdout.Fd(), stderr.Fd()}, Sys: attr})
+		f.group.enterThread()
+		defer f.group.leaveThread()
+		pid, err = f.fork(l, files, terminal)
 	})
 	return pid, err
+}
+
+// fork runs on the forking thread.
+func (f *forker) fork(l launch, files []*os.File, terminal bool) (pid int, err error) {
+	attr := &syscall.SysProcAttr{Setsid: true, Setctty: terminal, Credential: l.credential, Pdeathsig: syscall.SIGKILL}
+	if dir := f.group.openV2(); dir != nil {
+		defer dir.Close()
+		attr.UseCgroupFD, attr.CgroupFD = true, int(dir.Fd())
+	}
+	return syscall.ForkExec(l.path, l.argv, &syscall.ProcAttr{Dir: l.workdir, Env: l.env,
+		Files: []uintptr{files[0].Fd(), files[1].Fd(), files[2].Fd()}, Sys: attr})
 }
 
 // leave takes the forking thread out of the groups again, so that they can be removed and

@@ -81,6 +81,7 @@ type shim struct {
 	stop     chan struct{} // holds an order that follow has not seen
 	kill     chan struct{}
 	end      chan string // the reason of an end
+	besides  besides
 	now      func() time.Time
 }
 
@@ -164,9 +165,31 @@ func (s *shim) execute() Exit {
 		s.follow()
 		return s.failure(cannot(ExitCannotStart, "the task's identity could not be written on node %s: %v%s", s.spec.NodeName, err, diskHint(err)))
 	}
+	left := make(chan struct{})
+	defer s.openBeside(left)()
 	s.board.set(true, func(st *Status) { st.Identity = &id })
-	go s.forker.leave()
+	go func() { defer close(left); s.forker.leave() }()
 	return s.ending(id, s.follow())
+}
+
+// openBeside takes commands beside the task once its forking thread has left the group, and
+// gives what ends that. The socket stands before anybody is told that the task runs: an early
+// caller waits.
+func (s *shim) openBeside(left <-chan struct{}) (closed func()) {
+	l, err := listenBeside(s.dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "shim:", err)
+		return func() {}
+	}
+	go func() {
+		<-left
+		s.serveBeside(l)
+	}()
+	return func() {
+		l.Close()
+		_ = os.Remove(filepath.Join(s.dir, besideSocket))
+		s.besides.close()
+	}
 }
 
 // start opens the log, sets the limits and forks.

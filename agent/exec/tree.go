@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,11 +52,51 @@ type tree struct {
 	pid    int
 	reaped bool
 	status unix.WaitStatus
+
+	mu      sync.Mutex                     // held while children are reaped, and while besides are started or signalled
+	besides map[int]chan<- unix.WaitStatus // commands beside the task that have not been reaped
+	over    bool                           // nothing is left: nobody would reap another one
+}
+
+// startBeside forks a command beside the task; its end is sent to ended, which has room for it.
+func (t *tree) startBeside(ended chan<- unix.WaitStatus, fork func() (int, error)) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return 0, ErrNoTask
+	}
+	pid, err := fork()
+	if err != nil {
+		return 0, err
+	}
+	if t.besides == nil {
+		t.besides = map[int]chan<- unix.WaitStatus{}
+	}
+	t.besides[pid] = ended
+	return pid, nil
+}
+
+// signalBeside signals the process group of a command that has not been reaped.
+func (t *tree) signalBeside(pid int, sig unix.Signal) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.besides[pid] != nil {
+		_ = unix.Kill(-pid, sig)
+	}
+}
+
+// alone says whether no command runs beside the task.
+func (t *tree) alone() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.besides) == 0
 }
 
 // reap collects the children that have ended. ended is true once the task's first process
 // has, empty when no child is left.
 func (t *tree) reap() (ended, empty bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for {
 		var status unix.WaitStatus
 		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
@@ -63,13 +104,21 @@ func (t *tree) reap() (ended, empty bool) {
 			continue
 		}
 		if err == unix.ECHILD {
+			t.over = true
 			return t.reaped, true
 		}
 		if err != nil || pid == 0 {
 			return t.reaped, false
 		}
-		if pid == t.pid && (status.Exited() || status.Signaled()) {
+		if !status.Exited() && !status.Signaled() {
+			continue
+		}
+		if pid == t.pid {
 			t.reaped, t.status = true, status
+		}
+		if beside := t.besides[pid]; beside != nil {
+			delete(t.besides, pid)
+			beside <- status
 		}
 	}
 }

@@ -2737,7 +2737,7 @@ var File_llmos_v1_api_proto protoreflect.FileDescriptor
 
 const file_llmos_v1_api_proto_rawDesc = "" +
 	"\n" +
-	"\x12llmos/v1/api.proto\x12\bllmos.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x14llmos/v1/types.proto\x1a\x16llmos/v1/session.proto\"X\n" +
+	"\x12llmos/v1/api.proto\x12\bllmos.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x14llmos/v1/types.proto\x1a\x1allmos/v1/interactive.proto\x1a\x16llmos/v1/session.proto\"X\n" +
 	"\x10SubmitJobRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12%\n" +
@@ -2931,7 +2931,7 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x17CreateJoinTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\x02 \x01(\x03R\texpiresMs2\xbb\x11\n" +
+	"expires_ms\x18\x02 \x01(\x03R\texpiresMs2\xb2\x12\n" +
 	"\x0eClusterService\x12Y\n" +
 	"\tSubmitJob\x12\x1a.llmos.v1.SubmitJobRequest\x1a\x1b.llmos.v1.SubmitJobResponse\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/jobs\x12O\n" +
 	"\x06GetJob\x12\x17.llmos.v1.GetJobRequest\x1a\x11.llmos.v1.JobView\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs/{job_id}\x12S\n" +
@@ -2941,7 +2941,9 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"ExplainJob\x12\x1b.llmos.v1.ExplainJobRequest\x1a\x15.llmos.v1.Explanation\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/jobs/{job_id}:explain\x12[\n" +
 	"\bWatchJob\x12\x19.llmos.v1.WatchJobRequest\x1a\x11.llmos.v1.JobView\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/jobs/{job_id}:watch0\x01\x12[\n" +
-	"\bReadLogs\x12\x19.llmos.v1.ReadLogsRequest\x1a\x12.llmos.v1.LogChunk\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/jobs/{job_id}/logs0\x01\x12W\n" +
+	"\bReadLogs\x12\x19.llmos.v1.ReadLogsRequest\x1a\x12.llmos.v1.LogChunk\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/jobs/{job_id}/logs0\x01\x125\n" +
+	"\x04Exec\x12\x13.llmos.v1.ExecInput\x1a\x14.llmos.v1.ExecOutput(\x010\x01\x12>\n" +
+	"\aForward\x12\x16.llmos.v1.ForwardInput\x1a\x17.llmos.v1.ForwardOutput(\x010\x01\x12W\n" +
 	"\tListNodes\x12\x1a.llmos.v1.ListNodesRequest\x1a\x1b.llmos.v1.ListNodesResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/nodes\x12d\n" +
 	"\n" +
 	"RemoveNode\x12\x1b.llmos.v1.RemoveNodeRequest\x1a\x1c.llmos.v1.RemoveNodeResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/nodes/{node_id}\x12T\n" +
@@ -3041,7 +3043,11 @@ var file_llmos_v1_api_proto_goTypes = []any{
 	(*NodeAccount)(nil),                // 60: llmos.v1.NodeAccount
 	(MemberRole)(0),                    // 61: llmos.v1.MemberRole
 	(*ReadLogsRequest)(nil),            // 62: llmos.v1.ReadLogsRequest
-	(*LogChunk)(nil),                   // 63: llmos.v1.LogChunk
+	(*ExecInput)(nil),                  // 63: llmos.v1.ExecInput
+	(*ForwardInput)(nil),               // 64: llmos.v1.ForwardInput
+	(*LogChunk)(nil),                   // 65: llmos.v1.LogChunk
+	(*ExecOutput)(nil),                 // 66: llmos.v1.ExecOutput
+	(*ForwardOutput)(nil),              // 67: llmos.v1.ForwardOutput
 }
 var file_llmos_v1_api_proto_depIdxs = []int32{
 	46, // 0: llmos.v1.SubmitJobRequest.spec:type_name -> llmos.v1.JobSpec
@@ -3080,45 +3086,49 @@ var file_llmos_v1_api_proto_depIdxs = []int32{
 	8,  // 33: llmos.v1.ClusterService.ExplainJob:input_type -> llmos.v1.ExplainJobRequest
 	35, // 34: llmos.v1.ClusterService.WatchJob:input_type -> llmos.v1.WatchJobRequest
 	62, // 35: llmos.v1.ClusterService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
-	36, // 36: llmos.v1.ClusterService.ListNodes:input_type -> llmos.v1.ListNodesRequest
-	39, // 37: llmos.v1.ClusterService.RemoveNode:input_type -> llmos.v1.RemoveNodeRequest
-	41, // 38: llmos.v1.ClusterService.GetStatus:input_type -> llmos.v1.GetStatusRequest
-	44, // 39: llmos.v1.ClusterService.CreateJoinToken:input_type -> llmos.v1.CreateJoinTokenRequest
-	10, // 40: llmos.v1.ClusterService.PlanJob:input_type -> llmos.v1.PlanJobRequest
-	13, // 41: llmos.v1.ClusterService.ListQueues:input_type -> llmos.v1.ListQueuesRequest
-	16, // 42: llmos.v1.ClusterService.SetQueues:input_type -> llmos.v1.SetQueuesRequest
-	18, // 43: llmos.v1.ClusterService.ListUsage:input_type -> llmos.v1.ListUsageRequest
-	20, // 44: llmos.v1.ClusterService.CreateReservation:input_type -> llmos.v1.CreateReservationRequest
-	22, // 45: llmos.v1.ClusterService.RemoveReservation:input_type -> llmos.v1.RemoveReservationRequest
-	24, // 46: llmos.v1.ClusterService.ListReservations:input_type -> llmos.v1.ListReservationsRequest
-	26, // 47: llmos.v1.ClusterService.GetSchedulerConfig:input_type -> llmos.v1.GetSchedulerConfigRequest
-	27, // 48: llmos.v1.ClusterService.SetSchedulerConfig:input_type -> llmos.v1.SetSchedulerConfigRequest
-	29, // 49: llmos.v1.ClusterService.DrainNode:input_type -> llmos.v1.DrainNodeRequest
-	31, // 50: llmos.v1.ClusterService.GetForecast:input_type -> llmos.v1.GetForecastRequest
-	1,  // 51: llmos.v1.ClusterService.SubmitJob:output_type -> llmos.v1.SubmitJobResponse
-	3,  // 52: llmos.v1.ClusterService.GetJob:output_type -> llmos.v1.JobView
-	5,  // 53: llmos.v1.ClusterService.ListJobs:output_type -> llmos.v1.ListJobsResponse
-	7,  // 54: llmos.v1.ClusterService.StopJob:output_type -> llmos.v1.StopJobResponse
-	9,  // 55: llmos.v1.ClusterService.ExplainJob:output_type -> llmos.v1.Explanation
-	3,  // 56: llmos.v1.ClusterService.WatchJob:output_type -> llmos.v1.JobView
-	63, // 57: llmos.v1.ClusterService.ReadLogs:output_type -> llmos.v1.LogChunk
-	38, // 58: llmos.v1.ClusterService.ListNodes:output_type -> llmos.v1.ListNodesResponse
-	40, // 59: llmos.v1.ClusterService.RemoveNode:output_type -> llmos.v1.RemoveNodeResponse
-	43, // 60: llmos.v1.ClusterService.GetStatus:output_type -> llmos.v1.ClusterStatus
-	45, // 61: llmos.v1.ClusterService.CreateJoinToken:output_type -> llmos.v1.CreateJoinTokenResponse
-	11, // 62: llmos.v1.ClusterService.PlanJob:output_type -> llmos.v1.PlanJobResponse
-	14, // 63: llmos.v1.ClusterService.ListQueues:output_type -> llmos.v1.ListQueuesResponse
-	17, // 64: llmos.v1.ClusterService.SetQueues:output_type -> llmos.v1.SetQueuesResponse
-	19, // 65: llmos.v1.ClusterService.ListUsage:output_type -> llmos.v1.ListUsageResponse
-	21, // 66: llmos.v1.ClusterService.CreateReservation:output_type -> llmos.v1.CreateReservationResponse
-	23, // 67: llmos.v1.ClusterService.RemoveReservation:output_type -> llmos.v1.RemoveReservationResponse
-	25, // 68: llmos.v1.ClusterService.ListReservations:output_type -> llmos.v1.ListReservationsResponse
-	58, // 69: llmos.v1.ClusterService.GetSchedulerConfig:output_type -> llmos.v1.SchedulerConfig
-	28, // 70: llmos.v1.ClusterService.SetSchedulerConfig:output_type -> llmos.v1.SetSchedulerConfigResponse
-	30, // 71: llmos.v1.ClusterService.DrainNode:output_type -> llmos.v1.DrainNodeResponse
-	32, // 72: llmos.v1.ClusterService.GetForecast:output_type -> llmos.v1.Forecast
-	51, // [51:73] is the sub-list for method output_type
-	29, // [29:51] is the sub-list for method input_type
+	63, // 36: llmos.v1.ClusterService.Exec:input_type -> llmos.v1.ExecInput
+	64, // 37: llmos.v1.ClusterService.Forward:input_type -> llmos.v1.ForwardInput
+	36, // 38: llmos.v1.ClusterService.ListNodes:input_type -> llmos.v1.ListNodesRequest
+	39, // 39: llmos.v1.ClusterService.RemoveNode:input_type -> llmos.v1.RemoveNodeRequest
+	41, // 40: llmos.v1.ClusterService.GetStatus:input_type -> llmos.v1.GetStatusRequest
+	44, // 41: llmos.v1.ClusterService.CreateJoinToken:input_type -> llmos.v1.CreateJoinTokenRequest
+	10, // 42: llmos.v1.ClusterService.PlanJob:input_type -> llmos.v1.PlanJobRequest
+	13, // 43: llmos.v1.ClusterService.ListQueues:input_type -> llmos.v1.ListQueuesRequest
+	16, // 44: llmos.v1.ClusterService.SetQueues:input_type -> llmos.v1.SetQueuesRequest
+	18, // 45: llmos.v1.ClusterService.ListUsage:input_type -> llmos.v1.ListUsageRequest
+	20, // 46: llmos.v1.ClusterService.CreateReservation:input_type -> llmos.v1.CreateReservationRequest
+	22, // 47: llmos.v1.ClusterService.RemoveReservation:input_type -> llmos.v1.RemoveReservationRequest
+	24, // 48: llmos.v1.ClusterService.ListReservations:input_type -> llmos.v1.ListReservationsRequest
+	26, // 49: llmos.v1.ClusterService.GetSchedulerConfig:input_type -> llmos.v1.GetSchedulerConfigRequest
+	27, // 50: llmos.v1.ClusterService.SetSchedulerConfig:input_type -> llmos.v1.SetSchedulerConfigRequest
+	29, // 51: llmos.v1.ClusterService.DrainNode:input_type -> llmos.v1.DrainNodeRequest
+	31, // 52: llmos.v1.ClusterService.GetForecast:input_type -> llmos.v1.GetForecastRequest
+	1,  // 53: llmos.v1.ClusterService.SubmitJob:output_type -> llmos.v1.SubmitJobResponse
+	3,  // 54: llmos.v1.ClusterService.GetJob:output_type -> llmos.v1.JobView
+	5,  // 55: llmos.v1.ClusterService.ListJobs:output_type -> llmos.v1.ListJobsResponse
+	7,  // 56: llmos.v1.ClusterService.StopJob:output_type -> llmos.v1.StopJobResponse
+	9,  // 57: llmos.v1.ClusterService.ExplainJob:output_type -> llmos.v1.Explanation
+	3,  // 58: llmos.v1.ClusterService.WatchJob:output_type -> llmos.v1.JobView
+	65, // 59: llmos.v1.ClusterService.ReadLogs:output_type -> llmos.v1.LogChunk
+	66, // 60: llmos.v1.ClusterService.Exec:output_type -> llmos.v1.ExecOutput
+	67, // 61: llmos.v1.ClusterService.Forward:output_type -> llmos.v1.ForwardOutput
+	38, // 62: llmos.v1.ClusterService.ListNodes:output_type -> llmos.v1.ListNodesResponse
+	40, // 63: llmos.v1.ClusterService.RemoveNode:output_type -> llmos.v1.RemoveNodeResponse
+	43, // 64: llmos.v1.ClusterService.GetStatus:output_type -> llmos.v1.ClusterStatus
+	45, // 65: llmos.v1.ClusterService.CreateJoinToken:output_type -> llmos.v1.CreateJoinTokenResponse
+	11, // 66: llmos.v1.ClusterService.PlanJob:output_type -> llmos.v1.PlanJobResponse
+	14, // 67: llmos.v1.ClusterService.ListQueues:output_type -> llmos.v1.ListQueuesResponse
+	17, // 68: llmos.v1.ClusterService.SetQueues:output_type -> llmos.v1.SetQueuesResponse
+	19, // 69: llmos.v1.ClusterService.ListUsage:output_type -> llmos.v1.ListUsageResponse
+	21, // 70: llmos.v1.ClusterService.CreateReservation:output_type -> llmos.v1.CreateReservationResponse
+	23, // 71: llmos.v1.ClusterService.RemoveReservation:output_type -> llmos.v1.RemoveReservationResponse
+	25, // 72: llmos.v1.ClusterService.ListReservations:output_type -> llmos.v1.ListReservationsResponse
+	58, // 73: llmos.v1.ClusterService.GetSchedulerConfig:output_type -> llmos.v1.SchedulerConfig
+	28, // 74: llmos.v1.ClusterService.SetSchedulerConfig:output_type -> llmos.v1.SetSchedulerConfigResponse
+	30, // 75: llmos.v1.ClusterService.DrainNode:output_type -> llmos.v1.DrainNodeResponse
+	32, // 76: llmos.v1.ClusterService.GetForecast:output_type -> llmos.v1.Forecast
+	53, // [53:77] is the sub-list for method output_type
+	29, // [29:53] is the sub-list for method input_type
 	29, // [29:29] is the sub-list for extension type_name
 	29, // [29:29] is the sub-list for extension extendee
 	0,  // [0:29] is the sub-list for field type_name
@@ -3130,6 +3140,7 @@ func file_llmos_v1_api_proto_init() {
 		return
 	}
 	file_llmos_v1_types_proto_init()
+	file_llmos_v1_interactive_proto_init()
 	file_llmos_v1_session_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -28,6 +28,8 @@ const (
 	ClusterService_ExplainJob_FullMethodName         = "/llmos.v1.ClusterService/ExplainJob"
 	ClusterService_WatchJob_FullMethodName           = "/llmos.v1.ClusterService/WatchJob"
 	ClusterService_ReadLogs_FullMethodName           = "/llmos.v1.ClusterService/ReadLogs"
+	ClusterService_Exec_FullMethodName               = "/llmos.v1.ClusterService/Exec"
+	ClusterService_Forward_FullMethodName            = "/llmos.v1.ClusterService/Forward"
 	ClusterService_ListNodes_FullMethodName          = "/llmos.v1.ClusterService/ListNodes"
 	ClusterService_RemoveNode_FullMethodName         = "/llmos.v1.ClusterService/RemoveNode"
 	ClusterService_GetStatus_FullMethodName          = "/llmos.v1.ClusterService/GetStatus"
@@ -56,6 +58,8 @@ type ClusterServiceClient interface {
 	ExplainJob(ctx context.Context, in *ExplainJobRequest, opts ...grpc.CallOption) (*Explanation, error)
 	WatchJob(ctx context.Context, in *WatchJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JobView], error)
 	ReadLogs(ctx context.Context, in *ReadLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogChunk], error)
+	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecInput, ExecOutput], error)
+	Forward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ForwardInput, ForwardOutput], error)
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
 	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error)
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*ClusterStatus, error)
@@ -168,6 +172,32 @@ func (c *clusterServiceClient) ReadLogs(ctx context.Context, in *ReadLogsRequest
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ClusterService_ReadLogsClient = grpc.ServerStreamingClient[LogChunk]
+
+func (c *clusterServiceClient) Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecInput, ExecOutput], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ClusterService_ServiceDesc.Streams[2], ClusterService_Exec_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExecInput, ExecOutput]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_ExecClient = grpc.BidiStreamingClient[ExecInput, ExecOutput]
+
+func (c *clusterServiceClient) Forward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ForwardInput, ForwardOutput], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ClusterService_ServiceDesc.Streams[3], ClusterService_Forward_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ForwardInput, ForwardOutput]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_ForwardClient = grpc.BidiStreamingClient[ForwardInput, ForwardOutput]
 
 func (c *clusterServiceClient) ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -330,6 +360,8 @@ type ClusterServiceServer interface {
 	ExplainJob(context.Context, *ExplainJobRequest) (*Explanation, error)
 	WatchJob(*WatchJobRequest, grpc.ServerStreamingServer[JobView]) error
 	ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[LogChunk]) error
+	Exec(grpc.BidiStreamingServer[ExecInput, ExecOutput]) error
+	Forward(grpc.BidiStreamingServer[ForwardInput, ForwardOutput]) error
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
 	RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error)
 	GetStatus(context.Context, *GetStatusRequest) (*ClusterStatus, error)
@@ -375,6 +407,12 @@ func (UnimplementedClusterServiceServer) WatchJob(*WatchJobRequest, grpc.ServerS
 }
 func (UnimplementedClusterServiceServer) ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[LogChunk]) error {
 	return status.Error(codes.Unimplemented, "method ReadLogs not implemented")
+}
+func (UnimplementedClusterServiceServer) Exec(grpc.BidiStreamingServer[ExecInput, ExecOutput]) error {
+	return status.Error(codes.Unimplemented, "method Exec not implemented")
+}
+func (UnimplementedClusterServiceServer) Forward(grpc.BidiStreamingServer[ForwardInput, ForwardOutput]) error {
+	return status.Error(codes.Unimplemented, "method Forward not implemented")
 }
 func (UnimplementedClusterServiceServer) ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListNodes not implemented")
@@ -553,6 +591,20 @@ func _ClusterService_ReadLogs_Handler(srv interface{}, stream grpc.ServerStream)
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ClusterService_ReadLogsServer = grpc.ServerStreamingServer[LogChunk]
+
+func _ClusterService_Exec_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ClusterServiceServer).Exec(&grpc.GenericServerStream[ExecInput, ExecOutput]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_ExecServer = grpc.BidiStreamingServer[ExecInput, ExecOutput]
+
+func _ClusterService_Forward_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ClusterServiceServer).Forward(&grpc.GenericServerStream[ForwardInput, ForwardOutput]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_ForwardServer = grpc.BidiStreamingServer[ForwardInput, ForwardOutput]
 
 func _ClusterService_ListNodes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListNodesRequest)
@@ -922,6 +974,18 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "ReadLogs",
 			Handler:       _ClusterService_ReadLogs_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Exec",
+			Handler:       _ClusterService_Exec_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Forward",
+			Handler:       _ClusterService_Forward_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "llmos/v1/api.proto",

@@ -1198,7 +1198,7 @@ var File_llmos_v1_session_proto protoreflect.FileDescriptor
 
 const file_llmos_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x16llmos/v1/session.proto\x12\bllmos.v1\x1a\x14llmos/v1/types.proto\x1a\x16llmos/v1/command.proto\"\x8b\x02\n" +
+	"\x16llmos/v1/session.proto\x12\bllmos.v1\x1a\x14llmos/v1/types.proto\x1a\x16llmos/v1/command.proto\x1a\x1allmos/v1/interactive.proto\"\x8b\x02\n" +
 	"\fAgentMessage\x12'\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.llmos.v1.HelloH\x00R\x05hello\x12-\n" +
 	"\areports\x18\x02 \x01(\v2\x11.llmos.v1.ReportsH\x00R\areports\x123\n" +
@@ -1294,9 +1294,11 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\rRenewResponse\x12'\n" +
 	"\x0fcertificate_der\x18\x01 \x01(\fR\x0ecertificateDer2P\n" +
 	"\x0eSessionService\x12>\n" +
-	"\aConnect\x12\x16.llmos.v1.AgentMessage\x1a\x17.llmos.v1.ServerMessage(\x010\x012K\n" +
+	"\aConnect\x12\x16.llmos.v1.AgentMessage\x1a\x17.llmos.v1.ServerMessage(\x010\x012\xc2\x01\n" +
 	"\fAgentService\x12;\n" +
-	"\bReadLogs\x12\x19.llmos.v1.ReadLogsRequest\x1a\x12.llmos.v1.LogChunk0\x012~\n" +
+	"\bReadLogs\x12\x19.llmos.v1.ReadLogsRequest\x1a\x12.llmos.v1.LogChunk0\x01\x125\n" +
+	"\x04Exec\x12\x13.llmos.v1.ExecInput\x1a\x14.llmos.v1.ExecOutput(\x010\x01\x12>\n" +
+	"\aForward\x12\x16.llmos.v1.ForwardInput\x1a\x17.llmos.v1.ForwardOutput(\x010\x012~\n" +
 	"\vJoinService\x125\n" +
 	"\x04Join\x12\x15.llmos.v1.JoinRequest\x1a\x16.llmos.v1.JoinResponse\x128\n" +
 	"\x05Renew\x12\x16.llmos.v1.RenewRequest\x1a\x17.llmos.v1.RenewResponseB\x1eZ\x1cllmos/proto/llmos/v1;llmosv1b\x06proto3"
@@ -1339,6 +1341,10 @@ var file_llmos_v1_session_proto_goTypes = []any{
 	(*Allocation)(nil),      // 21: llmos.v1.Allocation
 	(*Attempt)(nil),         // 22: llmos.v1.Attempt
 	(MemberRole)(0),         // 23: llmos.v1.MemberRole
+	(*ExecInput)(nil),       // 24: llmos.v1.ExecInput
+	(*ForwardInput)(nil),    // 25: llmos.v1.ForwardInput
+	(*ExecOutput)(nil),      // 26: llmos.v1.ExecOutput
+	(*ForwardOutput)(nil),   // 27: llmos.v1.ForwardOutput
 }
 var file_llmos_v1_session_proto_depIdxs = []int32{
 	1,  // 0: llmos.v1.AgentMessage.hello:type_name -> llmos.v1.Hello
@@ -1361,14 +1367,18 @@ var file_llmos_v1_session_proto_depIdxs = []int32{
 	23, // 17: llmos.v1.JoinRequest.role:type_name -> llmos.v1.MemberRole
 	0,  // 18: llmos.v1.SessionService.Connect:input_type -> llmos.v1.AgentMessage
 	10, // 19: llmos.v1.AgentService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
-	12, // 20: llmos.v1.JoinService.Join:input_type -> llmos.v1.JoinRequest
-	14, // 21: llmos.v1.JoinService.Renew:input_type -> llmos.v1.RenewRequest
-	5,  // 22: llmos.v1.SessionService.Connect:output_type -> llmos.v1.ServerMessage
-	11, // 23: llmos.v1.AgentService.ReadLogs:output_type -> llmos.v1.LogChunk
-	13, // 24: llmos.v1.JoinService.Join:output_type -> llmos.v1.JoinResponse
-	15, // 25: llmos.v1.JoinService.Renew:output_type -> llmos.v1.RenewResponse
-	22, // [22:26] is the sub-list for method output_type
-	18, // [18:22] is the sub-list for method input_type
+	24, // 20: llmos.v1.AgentService.Exec:input_type -> llmos.v1.ExecInput
+	25, // 21: llmos.v1.AgentService.Forward:input_type -> llmos.v1.ForwardInput
+	12, // 22: llmos.v1.JoinService.Join:input_type -> llmos.v1.JoinRequest
+	14, // 23: llmos.v1.JoinService.Renew:input_type -> llmos.v1.RenewRequest
+	5,  // 24: llmos.v1.SessionService.Connect:output_type -> llmos.v1.ServerMessage
+	11, // 25: llmos.v1.AgentService.ReadLogs:output_type -> llmos.v1.LogChunk
+	26, // 26: llmos.v1.AgentService.Exec:output_type -> llmos.v1.ExecOutput
+	27, // 27: llmos.v1.AgentService.Forward:output_type -> llmos.v1.ForwardOutput
+	13, // 28: llmos.v1.JoinService.Join:output_type -> llmos.v1.JoinResponse
+	15, // 29: llmos.v1.JoinService.Renew:output_type -> llmos.v1.RenewResponse
+	24, // [24:30] is the sub-list for method output_type
+	18, // [18:24] is the sub-list for method input_type
 	18, // [18:18] is the sub-list for extension type_name
 	18, // [18:18] is the sub-list for extension extendee
 	0,  // [0:18] is the sub-list for field type_name
@@ -1381,6 +1391,7 @@ func file_llmos_v1_session_proto_init() {
 	}
 	file_llmos_v1_types_proto_init()
 	file_llmos_v1_command_proto_init()
+	file_llmos_v1_interactive_proto_init()
 	file_llmos_v1_session_proto_msgTypes[0].OneofWrappers = []any{
 		(*AgentMessage_Hello)(nil),
 		(*AgentMessage_Reports)(nil),

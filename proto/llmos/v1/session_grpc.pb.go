@@ -124,6 +124,8 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 
 const (
 	AgentService_ReadLogs_FullMethodName = "/llmos.v1.AgentService/ReadLogs"
+	AgentService_Exec_FullMethodName     = "/llmos.v1.AgentService/Exec"
+	AgentService_Forward_FullMethodName  = "/llmos.v1.AgentService/Forward"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -133,6 +135,8 @@ const (
 // AgentService is served by agents to servers.
 type AgentServiceClient interface {
 	ReadLogs(ctx context.Context, in *ReadLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogChunk], error)
+	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecInput, ExecOutput], error)
+	Forward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ForwardInput, ForwardOutput], error)
 }
 
 type agentServiceClient struct {
@@ -162,6 +166,32 @@ func (c *agentServiceClient) ReadLogs(ctx context.Context, in *ReadLogsRequest, 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_ReadLogsClient = grpc.ServerStreamingClient[LogChunk]
 
+func (c *agentServiceClient) Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecInput, ExecOutput], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[1], AgentService_Exec_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExecInput, ExecOutput]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_ExecClient = grpc.BidiStreamingClient[ExecInput, ExecOutput]
+
+func (c *agentServiceClient) Forward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ForwardInput, ForwardOutput], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[2], AgentService_Forward_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ForwardInput, ForwardOutput]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_ForwardClient = grpc.BidiStreamingClient[ForwardInput, ForwardOutput]
+
 // AgentServiceServer is the server API for AgentService service.
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
@@ -169,6 +199,8 @@ type AgentService_ReadLogsClient = grpc.ServerStreamingClient[LogChunk]
 // AgentService is served by agents to servers.
 type AgentServiceServer interface {
 	ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[LogChunk]) error
+	Exec(grpc.BidiStreamingServer[ExecInput, ExecOutput]) error
+	Forward(grpc.BidiStreamingServer[ForwardInput, ForwardOutput]) error
 	mustEmbedUnimplementedAgentServiceServer()
 }
 
@@ -181,6 +213,12 @@ type UnimplementedAgentServiceServer struct{}
 
 func (UnimplementedAgentServiceServer) ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[LogChunk]) error {
 	return status.Error(codes.Unimplemented, "method ReadLogs not implemented")
+}
+func (UnimplementedAgentServiceServer) Exec(grpc.BidiStreamingServer[ExecInput, ExecOutput]) error {
+	return status.Error(codes.Unimplemented, "method Exec not implemented")
+}
+func (UnimplementedAgentServiceServer) Forward(grpc.BidiStreamingServer[ForwardInput, ForwardOutput]) error {
+	return status.Error(codes.Unimplemented, "method Forward not implemented")
 }
 func (UnimplementedAgentServiceServer) mustEmbedUnimplementedAgentServiceServer() {}
 func (UnimplementedAgentServiceServer) testEmbeddedByValue()                      {}
@@ -214,6 +252,20 @@ func _AgentService_ReadLogs_Handler(srv interface{}, stream grpc.ServerStream) e
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_ReadLogsServer = grpc.ServerStreamingServer[LogChunk]
 
+func _AgentService_Exec_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AgentServiceServer).Exec(&grpc.GenericServerStream[ExecInput, ExecOutput]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_ExecServer = grpc.BidiStreamingServer[ExecInput, ExecOutput]
+
+func _AgentService_Forward_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AgentServiceServer).Forward(&grpc.GenericServerStream[ForwardInput, ForwardOutput]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_ForwardServer = grpc.BidiStreamingServer[ForwardInput, ForwardOutput]
+
 // AgentService_ServiceDesc is the grpc.ServiceDesc for AgentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -226,6 +278,18 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "ReadLogs",
 			Handler:       _AgentService_ReadLogs_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Exec",
+			Handler:       _AgentService_Exec_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Forward",
+			Handler:       _AgentService_Forward_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "llmos/v1/session.proto",
