@@ -180,7 +180,7 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 	p.sessions = &sessions{clusterID: a.home.id.ClusterID, dial: p.dial, book: book, supervisor: sup, outbox: box, node: p.node,
 		silence: silenceMin, log: cfg.Log}
 	p.server = grpc.NewServer(transport.ServerOptions()...)
-	pb.RegisterAgentServiceServer(p.server, newAgentService(s))
+	pb.RegisterAgentServiceServer(p.server, newAgentService(s, sup.visits))
 	if cfg.Gossip {
 		p.gossip, err = gossip.Start(gossip.Config{ID: id, Key: a.home.gossipKey, ClusterID: a.home.id.ClusterID, Port: port,
 			Meta:      gossip.Meta{Role: pb.MemberRole_MEMBER_ROLE_AGENT, Name: cfg.name(), Addr: addr},

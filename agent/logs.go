@@ -2,6 +2,7 @@ package agent
 
 import (
 	"strings"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 
@@ -14,13 +15,15 @@ import (
 // agentService answers servers' questions about this node.
 type agentService struct {
 	pb.UnimplementedAgentServiceServer
-	site site
+	site   site
+	visits *visits
+	busy   atomic.Int32 // commands and connections of people
 	// peer says who calls; replaced in tests that have no certificates.
 	peer func(grpc.ServerStream) (transport.Identity, bool)
 }
 
-func newAgentService(s site) *agentService {
-	return &agentService{site: s, peer: func(stream grpc.ServerStream) (transport.Identity, bool) {
+func newAgentService(s site, v *visits) *agentService {
+	return &agentService{site: s, visits: v, peer: func(stream grpc.ServerStream) (transport.Identity, bool) {
 		return transport.PeerIdentity(stream.Context())
 	}}
 }

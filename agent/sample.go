@@ -21,6 +21,7 @@ const (
 type sampleTarget struct {
 	id, cgroup, dir string            // cgroup is empty when it is not known
 	grants          []*pb.DeviceGrant // not to be changed
+	idleAfter       time.Duration     // it ends when nobody has used it for so long; 0: it does not
 }
 
 // sampler measures what running tasks use, beside the supervisor's loop, which a walk
@@ -58,6 +59,7 @@ func (v *supervisor) measure(ctx context.Context) {
 		v.work.Go(func() { f.run(ctx) })
 	}
 	v.work.Go(func() { s.run(ctx) })
+	v.work.Go(func() { v.endIdle(ctx) })
 }
 
 // targets gives the running tasks that can be measured.

@@ -32,6 +32,7 @@ type supervisor struct {
 	log     *slog.Logger
 	now     func() time.Time
 	clean   *cleaner
+	visits  *visits
 	look    func(context.Context) (device.Use, error) // who uses the devices; nil: nobody knows
 
 	news    chan any
@@ -61,7 +62,7 @@ type (
 )
 
 func newSupervisor(s site, driver *exec.Driver, j *journal, o *outbox, log *slog.Logger) *supervisor {
-	v := &supervisor{journal: j, outbox: o, log: log, now: time.Now, clean: newCleaner(s, log),
+	v := &supervisor{journal: j, outbox: o, log: log, now: time.Now, clean: newCleaner(s, log), visits: newVisits(time.Now),
 		news: make(chan any, newsMax), done: make(chan struct{}), tasks: map[string]*task{}, wanted: map[string]*pb.Assignment{},
 		forget: map[string]bool{}, waiting: map[string]string{}, proven: make(chan struct{})}
 	v.runner = runner{site: s, driver: driver, now: time.Now, post: v.post, warn: log.Warn}
@@ -370,7 +371,8 @@ func (v *supervisor) publish() {
 		list = append(list, t.report())
 		if t.phase == reconcile.Running {
 			running = append(running, sampleTarget{id: id, cgroup: t.cgroup, dir: v.runner.site.dir(id),
-				grants: t.assignment.GetAllocation().GetDevices()})
+				grants:    t.assignment.GetAllocation().GetDevices(),
+				idleAfter: time.Duration(t.assignment.GetRole().GetIdleAfterMs()) * time.Millisecond})
 		}
 	}
 	v.listed.Store(&list)

@@ -27,7 +27,7 @@ var ErrNoTask = errors.New("the task does not run")
 // Session is a command beside a task, from the agent's side. Input and output are the caller's
 // to read and write, from one goroutine each; Close ends the command.
 type Session struct {
-	Stdin  io.WriteCloser
+	Stdin  io.WriteCloser // see EndInput
 	Stdout io.Reader
 	Stderr io.Reader // nil with a terminal
 	conn   *net.UnixConn
@@ -156,6 +156,18 @@ func (s *Session) answer() (a besideAnswer, err error) {
 		return a, fmt.Errorf("%w: its shim has gone", ErrNoTask)
 	}
 	return a, json.Unmarshal(buf[:n], &a)
+}
+
+// endOfTransmission is what a terminal takes for the end of its input at the start of a line.
+const endOfTransmission = 4
+
+// EndInput tells the command that there is no more input.
+func (s *Session) EndInput() error {
+	if s.master == nil {
+		return s.Stdin.Close()
+	}
+	_, err := s.master.Write([]byte{endOfTransmission})
+	return err
 }
 
 // Resize tells the command that its terminal has another size; without a terminal it does

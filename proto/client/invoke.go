@@ -26,6 +26,8 @@ var policies = map[string]policy{
 	pb.ClusterService_ExplainJob_FullMethodName:      {again: true},
 	pb.ClusterService_WatchJob_FullMethodName:        {again: true},
 	pb.ClusterService_ReadLogs_FullMethodName:        {again: true},
+	pb.ClusterService_Exec_FullMethodName:            {write: true}, // what was typed is not typed again
+	pb.ClusterService_Forward_FullMethodName:         {write: true},
 	pb.ClusterService_ListNodes_FullMethodName:       {again: true},
 	pb.ClusterService_RemoveNode_FullMethodName:      {write: true},
 	pb.ClusterService_GetStatus_FullMethodName:       {again: true},

@@ -37,6 +37,8 @@ var rules = map[string]rule{
 	pb.ClusterService_ExplainJob_FullMethodName:      {roles: people, leader: always},
 	pb.ClusterService_WatchJob_FullMethodName:        {roles: people, leader: always},
 	pb.ClusterService_ReadLogs_FullMethodName:        {roles: people, leader: always},
+	pb.ClusterService_Exec_FullMethodName:            {roles: people},
+	pb.ClusterService_Forward_FullMethodName:         {roles: people},
 	pb.ClusterService_ListNodes_FullMethodName:       {roles: people, leader: unlessStale},
 	pb.ClusterService_RemoveNode_FullMethodName:      {roles: people, write: true, leader: always},
 	pb.ClusterService_GetStatus_FullMethodName:       {roles: people, leader: unlessLocal},
@@ -59,6 +61,8 @@ var rules = map[string]rule{
 
 	pb.SessionService_Connect_FullMethodName: {roles: agents},
 	pb.AgentService_ReadLogs_FullMethodName:  {}, // served by agents, never here
+	pb.AgentService_Exec_FullMethodName:      {},
+	pb.AgentService_Forward_FullMethodName:   {},
 }
 
 func always(any) bool { return true }

@@ -155,6 +155,7 @@ func (d *decoder) roleRules(r *pb.RoleSpec) []rule {
 		{"grace", d.amount(&r.GraceMs, ParseDuration)},
 		{"ports", d.list(&r.Ports)},
 		{"log_max", d.amount(&r.LogMaxBytes, ParseBytes)},
+		{"idle_after", d.amount(&r.IdleAfterMs, ParseDuration)},
 	}
 }
 

@@ -60,6 +60,7 @@
 //	    grace: 10s              # between the stop signal and SIGKILL
 //	    ports: [http]           # becomes LLMOS_PORT_HTTP
 //	    log_max: 64Mi
+//	    idle_after: 30m         # it ends when nobody has used it so long, by llmos exec or forward
 //
 // Anchors, aliases and merge keys work; tags do not.
 package jobspec
@@ -103,6 +104,8 @@ const (
 	LostAfterMSMin        = 100
 	LostAfterMSMax        = 7 * 24 * 3600 * 1000
 	GraceMSMax            = 24 * 3600 * 1000
+	IdleAfterMSMin        = 1000 // of a role whose tasks end when nobody uses them
+	IdleAfterMSMax        = 30 * 24 * 3600 * 1000
 	RoleNameDefault       = "worker"
 	faultsMax             = 100 // shown; more are counted
 	yamlTokensMax         = 50_000

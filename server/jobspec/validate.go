@@ -153,6 +153,9 @@ func (c *checker) role(path string, r *pb.RoleSpec) {
 	if r.LogMaxBytes != 0 {
 		c.bytes(path+".log_max", r.LogMaxBytes, LogBytesMin, LogBytesMax)
 	}
+	if r.IdleAfterMs != 0 {
+		c.duration(path+".idle_after", r.IdleAfterMs, IdleAfterMSMin, IdleAfterMSMax)
+	}
 	if r.Resources != nil {
 		c.resources(path+".resources", r.Resources)
 	}

@@ -1590,6 +1590,7 @@ type RoleSpec struct {
 	Ports         []string               `protobuf:"bytes,10,rep,name=ports,proto3" json:"ports,omitempty"`                                   // names of TCP ports the task listens on; each becomes LLMOS_PORT_<NAME>
 	LogMaxBytes   int64                  `protobuf:"varint,11,opt,name=log_max_bytes,json=logMaxBytes,proto3" json:"log_max_bytes,omitempty"` // kept per task; 0 means 64 MiB
 	CountMin      int32                  `protobuf:"varint,12,opt,name=count_min,json=countMin,proto3" json:"count_min,omitempty"`            // an elastic role runs with count_min to count tasks; 0: always with count
+	IdleAfterMs   int64                  `protobuf:"varint,20,opt,name=idle_after_ms,json=idleAfterMs,proto3" json:"idle_after_ms,omitempty"` // a task that nobody has used for so long, by exec or forward, is ended; 0: never
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1704,6 +1705,13 @@ func (x *RoleSpec) GetLogMaxBytes() int64 {
 func (x *RoleSpec) GetCountMin() int32 {
 	if x != nil {
 		return x.CountMin
+	}
+	return 0
+}
+
+func (x *RoleSpec) GetIdleAfterMs() int64 {
+	if x != nil {
+		return x.IdleAfterMs
 	}
 	return 0
 }
@@ -4571,7 +4579,7 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x02of\x18\x01 \x03(\v2\x0e.llmos.v1.ExprR\x02of\"5\n" +
 	"\tExprMatch\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values\"\xa9\x03\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"\xcd\x03\n" +
 	"\bRoleSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x18\n" +
@@ -4586,7 +4594,8 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x05ports\x18\n" +
 	" \x03(\tR\x05ports\x12\"\n" +
 	"\rlog_max_bytes\x18\v \x01(\x03R\vlogMaxBytes\x12\x1b\n" +
-	"\tcount_min\x18\f \x01(\x05R\bcountMin\x1a6\n" +
+	"\tcount_min\x18\f \x01(\x05R\bcountMin\x12\"\n" +
+	"\ridle_after_ms\x18\x14 \x01(\x03R\vidleAfterMs\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa2\x02\n" +
