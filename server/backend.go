@@ -143,6 +143,11 @@ func (s *Server) ask(question func(*controller.Controller)) bool {
 	return t != nil && t.ask(question)
 }
 
+// Stalls names the ranks of a running job that make no progress, as this server saw as the leader.
+func (s *Server) Stalls(jobID string) []*pb.Stall {
+	return s.progress.Stalls(s.fsm.State(), jobID, s.Now().UnixMilli())
+}
+
 // Progress gives what the job's tasks last said to this server as the leader.
 func (s *Server) Progress(jobID string) []*pb.Progress { return s.progress.Of(s.fsm.State(), jobID) }
 

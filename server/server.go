@@ -16,6 +16,7 @@ import (
 	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
 	"llmos/server/api"
+	"llmos/server/telemetry"
 	"llmos/transport"
 	"llmos/transport/gossip"
 )
@@ -41,7 +42,7 @@ type Server struct {
 	reads    *reader
 	members  *membership
 	grpc     *grpc.Server
-	progress *progressTable
+	progress *telemetry.Table
 	checker  checker
 
 	tenure atomic.Pointer[tenure] // nil unless this server leads and is ready to
@@ -67,7 +68,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, fsm: fsm.New(), progress: newProgressTable(),
+	s := &Server{cfg: cfg, log: cfg.Log, fsm: fsm.New(), progress: telemetry.NewTable(),
 		ready: make(chan struct{}), stopping: make(chan struct{}), fatalCh: make(chan struct{}), cancel: func() {}}
 	for _, step := range []func(context.Context) error{s.openHome, s.openPort, s.openRaft, s.openGossip, s.serve} {
 		if err := step(ctx); err != nil {

@@ -167,7 +167,7 @@ func TestProgressIsBounded(t *testing.T) {
 	s := alone(t)
 	state := s.fsm.State()
 	s.progress.Note(state, "n-1", []*pb.Progress{{TaskId: "nobody's"}})
-	if n := s.progress.order.Len(); n != 0 {
+	if n := s.progress.Len(); n != 0 {
 		t.Errorf("%d tasks that do not exist are remembered", n)
 	}
 }

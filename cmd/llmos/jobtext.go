@@ -98,6 +98,37 @@ func progressText(v *pb.JobView) string {
 	return text
 }
 
+// psBar is the width of the bar of a job's progress in a list.
+const psBar = 8
+
+// progressCell is the text of a job's progress; on a terminal a bar where it is known how far
+// the job is, for which the measured values make room.
+func (a *app) progressCell(v *pb.JobView, text string) string {
+	p := leading(v)
+	if !a.outTTY || p == nil || p.Steps <= 0 {
+		return text
+	}
+	step := min(max(p.Step, 0), p.Steps)
+	done := int(psBar * step / p.Steps)
+	return fmt.Sprintf("%s%s %d%%", strings.Repeat("━", done), strings.Repeat("─", psBar-done), 100*step/p.Steps)
+}
+
+// stallText says which rank makes no progress; empty when all do.
+func (a *app) stallText(v *pb.JobView) string {
+	if len(v.Stalls) == 0 {
+		return ""
+	}
+	s := v.Stalls[0]
+	since := age(a.since(s.SinceMs))
+	switch {
+	case s.Rank < 0:
+		return fmt.Sprintf("no progress for %s, at step %d", since, s.Step)
+	case len(v.Stalls) > 1:
+		return fmt.Sprintf("%d ranks make no progress for %s, such as rank %d at step %d; others are at %d", len(v.Stalls), since, s.Rank, s.Step, s.FrontStep)
+	}
+	return fmt.Sprintf("rank %d makes no progress for %s, at step %d; others are at %d", s.Rank, since, s.Step, s.FrontStep)
+}
+
 // valueText writes a measured value in four digits or so.
 func valueText(v float64) string {
 	switch {

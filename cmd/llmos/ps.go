@@ -144,7 +144,11 @@ func (a *app) jobTable(jobs *pb.ListJobsResponse, nodes map[string]string, copie
 		default:
 			running, all := taskCounts(v)
 			tasks = fmt.Sprintf("%d/%d", running, all)
+			progress = a.progressCell(v, progress)
 			where += a.outlookText(v)
+			if stall := a.stallText(v); stall != "" {
+				where += "; " + stall
+			}
 		}
 		t.add(plain(job.GetId()), cell{state, stateColour(state)}, plain(queueOf(job)), plain(tasks), plain(gpuText(v)),
 			plain(progress), plain(age(a.since(job.GetSubmittedMs()))), plain(where))

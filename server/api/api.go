@@ -45,6 +45,8 @@ type Backend interface {
 	Insight
 	// Progress gives what the job's tasks last said, by rank; from the leader alone.
 	Progress(jobID string) []*pb.Progress
+	// Stalls names the ranks of a running job that make no progress; from the leader alone.
+	Stalls(jobID string) []*pb.Stall
 	// ClusterStatus gives all of the status but the numbers of nodes, devices and jobs:
 	// who answers, Raft's view, the state's hash and what the check of its invariants
 	// found. Never nil; the caller may change it. With local it asks nobody else.

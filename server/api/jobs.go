@@ -193,6 +193,7 @@ func (s *cluster) addTelemetry(v *pb.JobView) {
 		v.ExpectedStartMs = s.nextCopy(v.Job)
 	case pb.JobState_JOB_STATE_RUNNING, pb.JobState_JOB_STATE_STOPPING:
 		v.Progress, v.ExpectedEndMs = s.b.Progress(v.Job.Id), s.b.ExpectedEnd(v.Job.Id)
+		v.Stalls = s.b.Stalls(v.Job.Id)
 	}
 }
 

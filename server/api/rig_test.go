@@ -288,6 +288,8 @@ func (b *backend) Forecast(_ context.Context, jobID string, horizonMS int64) (*p
 	return &pb.Forecast{JobId: fmt.Sprint(jobID, " for ", horizonMS)}, nil
 }
 
+func (b *backend) Stalls(string) []*pb.Stall { return nil }
+
 func (b *backend) Progress(string) []*pb.Progress {
 	b.r.mu.Lock()
 	defer b.r.mu.Unlock()

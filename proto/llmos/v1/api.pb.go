@@ -201,6 +201,7 @@ type JobView struct {
 	WaitingReason   string                 `protobuf:"bytes,8,opt,name=waiting_reason,json=waitingReason,proto3" json:"waiting_reason,omitempty"`          // of a pending job, one sentence
 	ExpectedStartMs int64                  `protobuf:"varint,9,opt,name=expected_start_ms,json=expectedStartMs,proto3" json:"expected_start_ms,omitempty"` // of a pending job, Unix time; 0: unknown
 	ExpectedEndMs   int64                  `protobuf:"varint,10,opt,name=expected_end_ms,json=expectedEndMs,proto3" json:"expected_end_ms,omitempty"`      // of a running job, median; 0: unknown
+	Stalls          []*Stall               `protobuf:"bytes,20,rep,name=stalls,proto3" json:"stalls,omitempty"`                                            // ranks that make no progress; only from the leader
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -305,6 +306,82 @@ func (x *JobView) GetExpectedEndMs() int64 {
 	return 0
 }
 
+func (x *JobView) GetStalls() []*Stall {
+	if x != nil {
+		return x.Stalls
+	}
+	return nil
+}
+
+// Stall is a rank that makes no progress.
+type Stall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rank          int32                  `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`                      // -1: all of them, and none is behind the others
+	SinceMs       int64                  `protobuf:"varint,2,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"` // when its step last grew, Unix time by its agent's clock
+	Step          int64                  `protobuf:"varint,3,opt,name=step,proto3" json:"step,omitempty"`
+	FrontStep     int64                  `protobuf:"varint,4,opt,name=front_step,json=frontStep,proto3" json:"front_step,omitempty"` // of those who are farthest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stall) Reset() {
+	*x = Stall{}
+	mi := &file_llmos_v1_api_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stall) ProtoMessage() {}
+
+func (x *Stall) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stall.ProtoReflect.Descriptor instead.
+func (*Stall) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Stall) GetRank() int32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
+func (x *Stall) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *Stall) GetStep() int64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Stall) GetFrontStep() int64 {
+	if x != nil {
+		return x.FrontStep
+	}
+	return 0
+}
+
 type ListJobsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	All           bool                   `protobuf:"varint,1,opt,name=all,proto3" json:"all,omitempty"` // finished ones too
@@ -317,7 +394,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[4]
+	mi := &file_llmos_v1_api_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +406,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[4]
+	mi := &file_llmos_v1_api_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +419,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{4}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListJobsRequest) GetAll() bool {
@@ -384,7 +461,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[5]
+	mi := &file_llmos_v1_api_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +473,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[5]
+	mi := &file_llmos_v1_api_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +486,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{5}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListJobsResponse) GetJobs() []*JobView {
@@ -443,7 +520,7 @@ type StopJobRequest struct {
 
 func (x *StopJobRequest) Reset() {
 	*x = StopJobRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[6]
+	mi := &file_llmos_v1_api_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +532,7 @@ func (x *StopJobRequest) String() string {
 func (*StopJobRequest) ProtoMessage() {}
 
 func (x *StopJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[6]
+	mi := &file_llmos_v1_api_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +545,7 @@ func (x *StopJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopJobRequest.ProtoReflect.Descriptor instead.
 func (*StopJobRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{6}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StopJobRequest) GetJobId() string {
@@ -495,7 +572,7 @@ type StopJobResponse struct {
 
 func (x *StopJobResponse) Reset() {
 	*x = StopJobResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[7]
+	mi := &file_llmos_v1_api_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +584,7 @@ func (x *StopJobResponse) String() string {
 func (*StopJobResponse) ProtoMessage() {}
 
 func (x *StopJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[7]
+	mi := &file_llmos_v1_api_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +597,7 @@ func (x *StopJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopJobResponse.ProtoReflect.Descriptor instead.
 func (*StopJobResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{7}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StopJobResponse) GetJobId() string {
@@ -546,7 +623,7 @@ type ExplainJobRequest struct {
 
 func (x *ExplainJobRequest) Reset() {
 	*x = ExplainJobRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[8]
+	mi := &file_llmos_v1_api_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +635,7 @@ func (x *ExplainJobRequest) String() string {
 func (*ExplainJobRequest) ProtoMessage() {}
 
 func (x *ExplainJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[8]
+	mi := &file_llmos_v1_api_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +648,7 @@ func (x *ExplainJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainJobRequest.ProtoReflect.Descriptor instead.
 func (*ExplainJobRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{8}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExplainJobRequest) GetJobId() string {
@@ -598,7 +675,7 @@ type Explanation struct {
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_llmos_v1_api_proto_msgTypes[9]
+	mi := &file_llmos_v1_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +687,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[9]
+	mi := &file_llmos_v1_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +700,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{9}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Explanation) GetJobId() string {
@@ -691,7 +768,7 @@ type PlanJobRequest struct {
 
 func (x *PlanJobRequest) Reset() {
 	*x = PlanJobRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[10]
+	mi := &file_llmos_v1_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -703,7 +780,7 @@ func (x *PlanJobRequest) String() string {
 func (*PlanJobRequest) ProtoMessage() {}
 
 func (x *PlanJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[10]
+	mi := &file_llmos_v1_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -716,7 +793,7 @@ func (x *PlanJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanJobRequest.ProtoReflect.Descriptor instead.
 func (*PlanJobRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PlanJobRequest) GetSpec() *JobSpec {
@@ -739,7 +816,7 @@ type PlanJobResponse struct {
 
 func (x *PlanJobResponse) Reset() {
 	*x = PlanJobResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[11]
+	mi := &file_llmos_v1_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +828,7 @@ func (x *PlanJobResponse) String() string {
 func (*PlanJobResponse) ProtoMessage() {}
 
 func (x *PlanJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[11]
+	mi := &file_llmos_v1_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +841,7 @@ func (x *PlanJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanJobResponse.ProtoReflect.Descriptor instead.
 func (*PlanJobResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PlanJobResponse) GetStartsNow() bool {
@@ -807,7 +884,7 @@ type PlannedTask struct {
 
 func (x *PlannedTask) Reset() {
 	*x = PlannedTask{}
-	mi := &file_llmos_v1_api_proto_msgTypes[12]
+	mi := &file_llmos_v1_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +896,7 @@ func (x *PlannedTask) String() string {
 func (*PlannedTask) ProtoMessage() {}
 
 func (x *PlannedTask) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[12]
+	mi := &file_llmos_v1_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +909,7 @@ func (x *PlannedTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedTask.ProtoReflect.Descriptor instead.
 func (*PlannedTask) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PlannedTask) GetNodeId() string {
@@ -872,7 +949,7 @@ type ListQueuesRequest struct {
 
 func (x *ListQueuesRequest) Reset() {
 	*x = ListQueuesRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[13]
+	mi := &file_llmos_v1_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +961,7 @@ func (x *ListQueuesRequest) String() string {
 func (*ListQueuesRequest) ProtoMessage() {}
 
 func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[13]
+	mi := &file_llmos_v1_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +974,7 @@ func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
 func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListQueuesRequest) GetStale() bool {
@@ -916,7 +993,7 @@ type ListQueuesResponse struct {
 
 func (x *ListQueuesResponse) Reset() {
 	*x = ListQueuesResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[14]
+	mi := &file_llmos_v1_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1005,7 @@ func (x *ListQueuesResponse) String() string {
 func (*ListQueuesResponse) ProtoMessage() {}
 
 func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[14]
+	mi := &file_llmos_v1_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1018,7 @@ func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
 func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListQueuesResponse) GetQueues() []*QueueView {
@@ -969,7 +1046,7 @@ type QueueView struct {
 
 func (x *QueueView) Reset() {
 	*x = QueueView{}
-	mi := &file_llmos_v1_api_proto_msgTypes[15]
+	mi := &file_llmos_v1_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1058,7 @@ func (x *QueueView) String() string {
 func (*QueueView) ProtoMessage() {}
 
 func (x *QueueView) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[15]
+	mi := &file_llmos_v1_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1071,7 @@ func (x *QueueView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueView.ProtoReflect.Descriptor instead.
 func (*QueueView) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *QueueView) GetQueue() *Queue {
@@ -1070,7 +1147,7 @@ type SetQueuesRequest struct {
 
 func (x *SetQueuesRequest) Reset() {
 	*x = SetQueuesRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[16]
+	mi := &file_llmos_v1_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1159,7 @@ func (x *SetQueuesRequest) String() string {
 func (*SetQueuesRequest) ProtoMessage() {}
 
 func (x *SetQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[16]
+	mi := &file_llmos_v1_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1172,7 @@ func (x *SetQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetQueuesRequest.ProtoReflect.Descriptor instead.
 func (*SetQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SetQueuesRequest) GetQueues() []*Queue {
@@ -1121,7 +1198,7 @@ type SetQueuesResponse struct {
 
 func (x *SetQueuesResponse) Reset() {
 	*x = SetQueuesResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[17]
+	mi := &file_llmos_v1_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1210,7 @@ func (x *SetQueuesResponse) String() string {
 func (*SetQueuesResponse) ProtoMessage() {}
 
 func (x *SetQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[17]
+	mi := &file_llmos_v1_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1223,7 @@ func (x *SetQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetQueuesResponse.ProtoReflect.Descriptor instead.
 func (*SetQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetQueuesResponse) GetIndex() uint64 {
@@ -1166,7 +1243,7 @@ type ListUsageRequest struct {
 
 func (x *ListUsageRequest) Reset() {
 	*x = ListUsageRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[18]
+	mi := &file_llmos_v1_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1255,7 @@ func (x *ListUsageRequest) String() string {
 func (*ListUsageRequest) ProtoMessage() {}
 
 func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[18]
+	mi := &file_llmos_v1_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1268,7 @@ func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageRequest.ProtoReflect.Descriptor instead.
 func (*ListUsageRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListUsageRequest) GetFromDay() int64 {
@@ -1217,7 +1294,7 @@ type ListUsageResponse struct {
 
 func (x *ListUsageResponse) Reset() {
 	*x = ListUsageResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[19]
+	mi := &file_llmos_v1_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1306,7 @@ func (x *ListUsageResponse) String() string {
 func (*ListUsageResponse) ProtoMessage() {}
 
 func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[19]
+	mi := &file_llmos_v1_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1319,7 @@ func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResponse.ProtoReflect.Descriptor instead.
 func (*ListUsageResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListUsageResponse) GetDays() []*UsageDay {
@@ -1261,7 +1338,7 @@ type CreateReservationRequest struct {
 
 func (x *CreateReservationRequest) Reset() {
 	*x = CreateReservationRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[20]
+	mi := &file_llmos_v1_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1350,7 @@ func (x *CreateReservationRequest) String() string {
 func (*CreateReservationRequest) ProtoMessage() {}
 
 func (x *CreateReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[20]
+	mi := &file_llmos_v1_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1363,7 @@ func (x *CreateReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateReservationRequest.ProtoReflect.Descriptor instead.
 func (*CreateReservationRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CreateReservationRequest) GetReservation() *Reservation {
@@ -1305,7 +1382,7 @@ type CreateReservationResponse struct {
 
 func (x *CreateReservationResponse) Reset() {
 	*x = CreateReservationResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[21]
+	mi := &file_llmos_v1_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1394,7 @@ func (x *CreateReservationResponse) String() string {
 func (*CreateReservationResponse) ProtoMessage() {}
 
 func (x *CreateReservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[21]
+	mi := &file_llmos_v1_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1407,7 @@ func (x *CreateReservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateReservationResponse.ProtoReflect.Descriptor instead.
 func (*CreateReservationResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{21}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CreateReservationResponse) GetIndex() uint64 {
@@ -1349,7 +1426,7 @@ type RemoveReservationRequest struct {
 
 func (x *RemoveReservationRequest) Reset() {
 	*x = RemoveReservationRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[22]
+	mi := &file_llmos_v1_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1438,7 @@ func (x *RemoveReservationRequest) String() string {
 func (*RemoveReservationRequest) ProtoMessage() {}
 
 func (x *RemoveReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[22]
+	mi := &file_llmos_v1_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1451,7 @@ func (x *RemoveReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReservationRequest.ProtoReflect.Descriptor instead.
 func (*RemoveReservationRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{22}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RemoveReservationRequest) GetName() string {
@@ -1393,7 +1470,7 @@ type RemoveReservationResponse struct {
 
 func (x *RemoveReservationResponse) Reset() {
 	*x = RemoveReservationResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[23]
+	mi := &file_llmos_v1_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1482,7 @@ func (x *RemoveReservationResponse) String() string {
 func (*RemoveReservationResponse) ProtoMessage() {}
 
 func (x *RemoveReservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[23]
+	mi := &file_llmos_v1_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1495,7 @@ func (x *RemoveReservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReservationResponse.ProtoReflect.Descriptor instead.
 func (*RemoveReservationResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{23}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RemoveReservationResponse) GetIndex() uint64 {
@@ -1436,7 +1513,7 @@ type ListReservationsRequest struct {
 
 func (x *ListReservationsRequest) Reset() {
 	*x = ListReservationsRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[24]
+	mi := &file_llmos_v1_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +1525,7 @@ func (x *ListReservationsRequest) String() string {
 func (*ListReservationsRequest) ProtoMessage() {}
 
 func (x *ListReservationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[24]
+	mi := &file_llmos_v1_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +1538,7 @@ func (x *ListReservationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReservationsRequest.ProtoReflect.Descriptor instead.
 func (*ListReservationsRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{24}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{25}
 }
 
 type ListReservationsResponse struct {
@@ -1473,7 +1550,7 @@ type ListReservationsResponse struct {
 
 func (x *ListReservationsResponse) Reset() {
 	*x = ListReservationsResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[25]
+	mi := &file_llmos_v1_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1562,7 @@ func (x *ListReservationsResponse) String() string {
 func (*ListReservationsResponse) ProtoMessage() {}
 
 func (x *ListReservationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[25]
+	mi := &file_llmos_v1_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1575,7 @@ func (x *ListReservationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReservationsResponse.ProtoReflect.Descriptor instead.
 func (*ListReservationsResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{25}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListReservationsResponse) GetReservations() []*Reservation {
@@ -1516,7 +1593,7 @@ type GetSchedulerConfigRequest struct {
 
 func (x *GetSchedulerConfigRequest) Reset() {
 	*x = GetSchedulerConfigRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[26]
+	mi := &file_llmos_v1_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1605,7 @@ func (x *GetSchedulerConfigRequest) String() string {
 func (*GetSchedulerConfigRequest) ProtoMessage() {}
 
 func (x *GetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[26]
+	mi := &file_llmos_v1_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1618,7 @@ func (x *GetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSchedulerConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetSchedulerConfigRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{26}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{27}
 }
 
 type SetSchedulerConfigRequest struct {
@@ -1553,7 +1630,7 @@ type SetSchedulerConfigRequest struct {
 
 func (x *SetSchedulerConfigRequest) Reset() {
 	*x = SetSchedulerConfigRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[27]
+	mi := &file_llmos_v1_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1642,7 @@ func (x *SetSchedulerConfigRequest) String() string {
 func (*SetSchedulerConfigRequest) ProtoMessage() {}
 
 func (x *SetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[27]
+	mi := &file_llmos_v1_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1655,7 @@ func (x *SetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSchedulerConfigRequest.ProtoReflect.Descriptor instead.
 func (*SetSchedulerConfigRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{27}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SetSchedulerConfigRequest) GetConfig() *SchedulerConfig {
@@ -1597,7 +1674,7 @@ type SetSchedulerConfigResponse struct {
 
 func (x *SetSchedulerConfigResponse) Reset() {
 	*x = SetSchedulerConfigResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[28]
+	mi := &file_llmos_v1_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1686,7 @@ func (x *SetSchedulerConfigResponse) String() string {
 func (*SetSchedulerConfigResponse) ProtoMessage() {}
 
 func (x *SetSchedulerConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[28]
+	mi := &file_llmos_v1_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1699,7 @@ func (x *SetSchedulerConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSchedulerConfigResponse.ProtoReflect.Descriptor instead.
 func (*SetSchedulerConfigResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{28}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetSchedulerConfigResponse) GetIndex() uint64 {
@@ -1644,7 +1721,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[29]
+	mi := &file_llmos_v1_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1656,7 +1733,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[29]
+	mi := &file_llmos_v1_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +1746,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{29}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DrainNodeRequest) GetNodeId() string {
@@ -1709,7 +1786,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[30]
+	mi := &file_llmos_v1_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1798,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[30]
+	mi := &file_llmos_v1_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1811,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{30}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DrainNodeResponse) GetIndex() uint64 {
@@ -1754,7 +1831,7 @@ type GetForecastRequest struct {
 
 func (x *GetForecastRequest) Reset() {
 	*x = GetForecastRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[31]
+	mi := &file_llmos_v1_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +1843,7 @@ func (x *GetForecastRequest) String() string {
 func (*GetForecastRequest) ProtoMessage() {}
 
 func (x *GetForecastRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[31]
+	mi := &file_llmos_v1_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +1856,7 @@ func (x *GetForecastRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetForecastRequest.ProtoReflect.Descriptor instead.
 func (*GetForecastRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{31}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetForecastRequest) GetJobId() string {
@@ -1807,7 +1884,7 @@ type Forecast struct {
 
 func (x *Forecast) Reset() {
 	*x = Forecast{}
-	mi := &file_llmos_v1_api_proto_msgTypes[32]
+	mi := &file_llmos_v1_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1819,7 +1896,7 @@ func (x *Forecast) String() string {
 func (*Forecast) ProtoMessage() {}
 
 func (x *Forecast) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[32]
+	mi := &file_llmos_v1_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1832,7 +1909,7 @@ func (x *Forecast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forecast.ProtoReflect.Descriptor instead.
 func (*Forecast) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Forecast) GetJobId() string {
@@ -1866,7 +1943,7 @@ type ForecastSeries struct {
 
 func (x *ForecastSeries) Reset() {
 	*x = ForecastSeries{}
-	mi := &file_llmos_v1_api_proto_msgTypes[33]
+	mi := &file_llmos_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +1955,7 @@ func (x *ForecastSeries) String() string {
 func (*ForecastSeries) ProtoMessage() {}
 
 func (x *ForecastSeries) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[33]
+	mi := &file_llmos_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +1968,7 @@ func (x *ForecastSeries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForecastSeries.ProtoReflect.Descriptor instead.
 func (*ForecastSeries) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ForecastSeries) GetResource() string {
@@ -1969,7 +2046,7 @@ type ForecastPoint struct {
 
 func (x *ForecastPoint) Reset() {
 	*x = ForecastPoint{}
-	mi := &file_llmos_v1_api_proto_msgTypes[34]
+	mi := &file_llmos_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1981,7 +2058,7 @@ func (x *ForecastPoint) String() string {
 func (*ForecastPoint) ProtoMessage() {}
 
 func (x *ForecastPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[34]
+	mi := &file_llmos_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1994,7 +2071,7 @@ func (x *ForecastPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForecastPoint.ProtoReflect.Descriptor instead.
 func (*ForecastPoint) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ForecastPoint) GetTimeMs() int64 {
@@ -2035,7 +2112,7 @@ type WatchJobRequest struct {
 
 func (x *WatchJobRequest) Reset() {
 	*x = WatchJobRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[35]
+	mi := &file_llmos_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2047,7 +2124,7 @@ func (x *WatchJobRequest) String() string {
 func (*WatchJobRequest) ProtoMessage() {}
 
 func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[35]
+	mi := &file_llmos_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2060,7 +2137,7 @@ func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchJobRequest) GetJobId() string {
@@ -2086,7 +2163,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[36]
+	mi := &file_llmos_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2175,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[36]
+	mi := &file_llmos_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2188,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{36}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -2132,7 +2209,7 @@ type NodeView struct {
 
 func (x *NodeView) Reset() {
 	*x = NodeView{}
-	mi := &file_llmos_v1_api_proto_msgTypes[37]
+	mi := &file_llmos_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2221,7 @@ func (x *NodeView) String() string {
 func (*NodeView) ProtoMessage() {}
 
 func (x *NodeView) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[37]
+	mi := &file_llmos_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2234,7 @@ func (x *NodeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeView.ProtoReflect.Descriptor instead.
 func (*NodeView) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{37}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *NodeView) GetNode() *Node {
@@ -2191,7 +2268,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[38]
+	mi := &file_llmos_v1_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2203,7 +2280,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[38]
+	mi := &file_llmos_v1_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2216,7 +2293,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{38}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListNodesResponse) GetNodes() []*NodeView {
@@ -2242,7 +2319,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[39]
+	mi := &file_llmos_v1_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2331,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[39]
+	mi := &file_llmos_v1_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2344,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{39}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() string {
@@ -2285,7 +2362,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[40]
+	mi := &file_llmos_v1_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2297,7 +2374,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[40]
+	mi := &file_llmos_v1_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2310,7 +2387,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{40}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{41}
 }
 
 type GetStatusRequest struct {
@@ -2322,7 +2399,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[41]
+	mi := &file_llmos_v1_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2334,7 +2411,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[41]
+	mi := &file_llmos_v1_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2347,7 +2424,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{41}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetStatusRequest) GetLocal() bool {
@@ -2371,7 +2448,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_llmos_v1_api_proto_msgTypes[42]
+	mi := &file_llmos_v1_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2383,7 +2460,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[42]
+	mi := &file_llmos_v1_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2396,7 +2473,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{42}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ServerStatus) GetId() string {
@@ -2468,7 +2545,7 @@ type ClusterStatus struct {
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_llmos_v1_api_proto_msgTypes[43]
+	mi := &file_llmos_v1_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2480,7 +2557,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[43]
+	mi := &file_llmos_v1_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2493,7 +2570,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{43}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ClusterStatus) GetClusterId() string {
@@ -2639,7 +2716,7 @@ type CreateJoinTokenRequest struct {
 
 func (x *CreateJoinTokenRequest) Reset() {
 	*x = CreateJoinTokenRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[44]
+	mi := &file_llmos_v1_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2728,7 @@ func (x *CreateJoinTokenRequest) String() string {
 func (*CreateJoinTokenRequest) ProtoMessage() {}
 
 func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[44]
+	mi := &file_llmos_v1_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +2741,7 @@ func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{44}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CreateJoinTokenRequest) GetRole() MemberRole {
@@ -2691,7 +2768,7 @@ type CreateJoinTokenResponse struct {
 
 func (x *CreateJoinTokenResponse) Reset() {
 	*x = CreateJoinTokenResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[45]
+	mi := &file_llmos_v1_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +2780,7 @@ func (x *CreateJoinTokenResponse) String() string {
 func (*CreateJoinTokenResponse) ProtoMessage() {}
 
 func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[45]
+	mi := &file_llmos_v1_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +2793,7 @@ func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{45}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CreateJoinTokenResponse) GetToken() string {
@@ -2748,7 +2825,7 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x10repeated_request\x18\x03 \x01(\bR\x0frepeatedRequest\"<\n" +
 	"\rGetJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
-	"\x05stale\x18\x02 \x01(\bR\x05stale\"\x9f\x03\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"\xc8\x03\n" +
 	"\aJobView\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.llmos.v1.JobR\x03job\x12+\n" +
 	"\aattempt\x18\x02 \x01(\v2\x11.llmos.v1.AttemptR\aattempt\x12$\n" +
@@ -2760,7 +2837,14 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x0ewaiting_reason\x18\b \x01(\tR\rwaitingReason\x12*\n" +
 	"\x11expected_start_ms\x18\t \x01(\x03R\x0fexpectedStartMs\x12&\n" +
 	"\x0fexpected_end_ms\x18\n" +
-	" \x01(\x03R\rexpectedEndMs\"e\n" +
+	" \x01(\x03R\rexpectedEndMs\x12'\n" +
+	"\x06stalls\x18\x14 \x03(\v2\x0f.llmos.v1.StallR\x06stalls\"i\n" +
+	"\x05Stall\x12\x12\n" +
+	"\x04rank\x18\x01 \x01(\x05R\x04rank\x12\x19\n" +
+	"\bsince_ms\x18\x02 \x01(\x03R\asinceMs\x12\x12\n" +
+	"\x04step\x18\x03 \x01(\x03R\x04step\x12\x1d\n" +
+	"\n" +
+	"front_step\x18\x04 \x01(\x03R\tfrontStep\"e\n" +
 	"\x0fListJobsRequest\x12\x10\n" +
 	"\x03all\x18\x01 \x01(\bR\x03all\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x12\x14\n" +
@@ -2978,160 +3062,162 @@ func file_llmos_v1_api_proto_rawDescGZIP() []byte {
 	return file_llmos_v1_api_proto_rawDescData
 }
 
-var file_llmos_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_llmos_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_llmos_v1_api_proto_goTypes = []any{
 	(*SubmitJobRequest)(nil),           // 0: llmos.v1.SubmitJobRequest
 	(*SubmitJobResponse)(nil),          // 1: llmos.v1.SubmitJobResponse
 	(*GetJobRequest)(nil),              // 2: llmos.v1.GetJobRequest
 	(*JobView)(nil),                    // 3: llmos.v1.JobView
-	(*ListJobsRequest)(nil),            // 4: llmos.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),           // 5: llmos.v1.ListJobsResponse
-	(*StopJobRequest)(nil),             // 6: llmos.v1.StopJobRequest
-	(*StopJobResponse)(nil),            // 7: llmos.v1.StopJobResponse
-	(*ExplainJobRequest)(nil),          // 8: llmos.v1.ExplainJobRequest
-	(*Explanation)(nil),                // 9: llmos.v1.Explanation
-	(*PlanJobRequest)(nil),             // 10: llmos.v1.PlanJobRequest
-	(*PlanJobResponse)(nil),            // 11: llmos.v1.PlanJobResponse
-	(*PlannedTask)(nil),                // 12: llmos.v1.PlannedTask
-	(*ListQueuesRequest)(nil),          // 13: llmos.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),         // 14: llmos.v1.ListQueuesResponse
-	(*QueueView)(nil),                  // 15: llmos.v1.QueueView
-	(*SetQueuesRequest)(nil),           // 16: llmos.v1.SetQueuesRequest
-	(*SetQueuesResponse)(nil),          // 17: llmos.v1.SetQueuesResponse
-	(*ListUsageRequest)(nil),           // 18: llmos.v1.ListUsageRequest
-	(*ListUsageResponse)(nil),          // 19: llmos.v1.ListUsageResponse
-	(*CreateReservationRequest)(nil),   // 20: llmos.v1.CreateReservationRequest
-	(*CreateReservationResponse)(nil),  // 21: llmos.v1.CreateReservationResponse
-	(*RemoveReservationRequest)(nil),   // 22: llmos.v1.RemoveReservationRequest
-	(*RemoveReservationResponse)(nil),  // 23: llmos.v1.RemoveReservationResponse
-	(*ListReservationsRequest)(nil),    // 24: llmos.v1.ListReservationsRequest
-	(*ListReservationsResponse)(nil),   // 25: llmos.v1.ListReservationsResponse
-	(*GetSchedulerConfigRequest)(nil),  // 26: llmos.v1.GetSchedulerConfigRequest
-	(*SetSchedulerConfigRequest)(nil),  // 27: llmos.v1.SetSchedulerConfigRequest
-	(*SetSchedulerConfigResponse)(nil), // 28: llmos.v1.SetSchedulerConfigResponse
-	(*DrainNodeRequest)(nil),           // 29: llmos.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),          // 30: llmos.v1.DrainNodeResponse
-	(*GetForecastRequest)(nil),         // 31: llmos.v1.GetForecastRequest
-	(*Forecast)(nil),                   // 32: llmos.v1.Forecast
-	(*ForecastSeries)(nil),             // 33: llmos.v1.ForecastSeries
-	(*ForecastPoint)(nil),              // 34: llmos.v1.ForecastPoint
-	(*WatchJobRequest)(nil),            // 35: llmos.v1.WatchJobRequest
-	(*ListNodesRequest)(nil),           // 36: llmos.v1.ListNodesRequest
-	(*NodeView)(nil),                   // 37: llmos.v1.NodeView
-	(*ListNodesResponse)(nil),          // 38: llmos.v1.ListNodesResponse
-	(*RemoveNodeRequest)(nil),          // 39: llmos.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 40: llmos.v1.RemoveNodeResponse
-	(*GetStatusRequest)(nil),           // 41: llmos.v1.GetStatusRequest
-	(*ServerStatus)(nil),               // 42: llmos.v1.ServerStatus
-	(*ClusterStatus)(nil),              // 43: llmos.v1.ClusterStatus
-	(*CreateJoinTokenRequest)(nil),     // 44: llmos.v1.CreateJoinTokenRequest
-	(*CreateJoinTokenResponse)(nil),    // 45: llmos.v1.CreateJoinTokenResponse
-	(*JobSpec)(nil),                    // 46: llmos.v1.JobSpec
-	(*Job)(nil),                        // 47: llmos.v1.Job
-	(*Attempt)(nil),                    // 48: llmos.v1.Attempt
-	(*Task)(nil),                       // 49: llmos.v1.Task
-	(*Allocation)(nil),                 // 50: llmos.v1.Allocation
-	(*Progress)(nil),                   // 51: llmos.v1.Progress
-	(*Event)(nil),                      // 52: llmos.v1.Event
-	(JobState)(0),                      // 53: llmos.v1.JobState
-	(*Queue)(nil),                      // 54: llmos.v1.Queue
-	(*QuotaLimit)(nil),                 // 55: llmos.v1.QuotaLimit
-	(*UsageDay)(nil),                   // 56: llmos.v1.UsageDay
-	(*Reservation)(nil),                // 57: llmos.v1.Reservation
-	(*SchedulerConfig)(nil),            // 58: llmos.v1.SchedulerConfig
-	(*Node)(nil),                       // 59: llmos.v1.Node
-	(*NodeAccount)(nil),                // 60: llmos.v1.NodeAccount
-	(MemberRole)(0),                    // 61: llmos.v1.MemberRole
-	(*ReadLogsRequest)(nil),            // 62: llmos.v1.ReadLogsRequest
-	(*ExecInput)(nil),                  // 63: llmos.v1.ExecInput
-	(*ForwardInput)(nil),               // 64: llmos.v1.ForwardInput
-	(*LogChunk)(nil),                   // 65: llmos.v1.LogChunk
-	(*ExecOutput)(nil),                 // 66: llmos.v1.ExecOutput
-	(*ForwardOutput)(nil),              // 67: llmos.v1.ForwardOutput
+	(*Stall)(nil),                      // 4: llmos.v1.Stall
+	(*ListJobsRequest)(nil),            // 5: llmos.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),           // 6: llmos.v1.ListJobsResponse
+	(*StopJobRequest)(nil),             // 7: llmos.v1.StopJobRequest
+	(*StopJobResponse)(nil),            // 8: llmos.v1.StopJobResponse
+	(*ExplainJobRequest)(nil),          // 9: llmos.v1.ExplainJobRequest
+	(*Explanation)(nil),                // 10: llmos.v1.Explanation
+	(*PlanJobRequest)(nil),             // 11: llmos.v1.PlanJobRequest
+	(*PlanJobResponse)(nil),            // 12: llmos.v1.PlanJobResponse
+	(*PlannedTask)(nil),                // 13: llmos.v1.PlannedTask
+	(*ListQueuesRequest)(nil),          // 14: llmos.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),         // 15: llmos.v1.ListQueuesResponse
+	(*QueueView)(nil),                  // 16: llmos.v1.QueueView
+	(*SetQueuesRequest)(nil),           // 17: llmos.v1.SetQueuesRequest
+	(*SetQueuesResponse)(nil),          // 18: llmos.v1.SetQueuesResponse
+	(*ListUsageRequest)(nil),           // 19: llmos.v1.ListUsageRequest
+	(*ListUsageResponse)(nil),          // 20: llmos.v1.ListUsageResponse
+	(*CreateReservationRequest)(nil),   // 21: llmos.v1.CreateReservationRequest
+	(*CreateReservationResponse)(nil),  // 22: llmos.v1.CreateReservationResponse
+	(*RemoveReservationRequest)(nil),   // 23: llmos.v1.RemoveReservationRequest
+	(*RemoveReservationResponse)(nil),  // 24: llmos.v1.RemoveReservationResponse
+	(*ListReservationsRequest)(nil),    // 25: llmos.v1.ListReservationsRequest
+	(*ListReservationsResponse)(nil),   // 26: llmos.v1.ListReservationsResponse
+	(*GetSchedulerConfigRequest)(nil),  // 27: llmos.v1.GetSchedulerConfigRequest
+	(*SetSchedulerConfigRequest)(nil),  // 28: llmos.v1.SetSchedulerConfigRequest
+	(*SetSchedulerConfigResponse)(nil), // 29: llmos.v1.SetSchedulerConfigResponse
+	(*DrainNodeRequest)(nil),           // 30: llmos.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),          // 31: llmos.v1.DrainNodeResponse
+	(*GetForecastRequest)(nil),         // 32: llmos.v1.GetForecastRequest
+	(*Forecast)(nil),                   // 33: llmos.v1.Forecast
+	(*ForecastSeries)(nil),             // 34: llmos.v1.ForecastSeries
+	(*ForecastPoint)(nil),              // 35: llmos.v1.ForecastPoint
+	(*WatchJobRequest)(nil),            // 36: llmos.v1.WatchJobRequest
+	(*ListNodesRequest)(nil),           // 37: llmos.v1.ListNodesRequest
+	(*NodeView)(nil),                   // 38: llmos.v1.NodeView
+	(*ListNodesResponse)(nil),          // 39: llmos.v1.ListNodesResponse
+	(*RemoveNodeRequest)(nil),          // 40: llmos.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 41: llmos.v1.RemoveNodeResponse
+	(*GetStatusRequest)(nil),           // 42: llmos.v1.GetStatusRequest
+	(*ServerStatus)(nil),               // 43: llmos.v1.ServerStatus
+	(*ClusterStatus)(nil),              // 44: llmos.v1.ClusterStatus
+	(*CreateJoinTokenRequest)(nil),     // 45: llmos.v1.CreateJoinTokenRequest
+	(*CreateJoinTokenResponse)(nil),    // 46: llmos.v1.CreateJoinTokenResponse
+	(*JobSpec)(nil),                    // 47: llmos.v1.JobSpec
+	(*Job)(nil),                        // 48: llmos.v1.Job
+	(*Attempt)(nil),                    // 49: llmos.v1.Attempt
+	(*Task)(nil),                       // 50: llmos.v1.Task
+	(*Allocation)(nil),                 // 51: llmos.v1.Allocation
+	(*Progress)(nil),                   // 52: llmos.v1.Progress
+	(*Event)(nil),                      // 53: llmos.v1.Event
+	(JobState)(0),                      // 54: llmos.v1.JobState
+	(*Queue)(nil),                      // 55: llmos.v1.Queue
+	(*QuotaLimit)(nil),                 // 56: llmos.v1.QuotaLimit
+	(*UsageDay)(nil),                   // 57: llmos.v1.UsageDay
+	(*Reservation)(nil),                // 58: llmos.v1.Reservation
+	(*SchedulerConfig)(nil),            // 59: llmos.v1.SchedulerConfig
+	(*Node)(nil),                       // 60: llmos.v1.Node
+	(*NodeAccount)(nil),                // 61: llmos.v1.NodeAccount
+	(MemberRole)(0),                    // 62: llmos.v1.MemberRole
+	(*ReadLogsRequest)(nil),            // 63: llmos.v1.ReadLogsRequest
+	(*ExecInput)(nil),                  // 64: llmos.v1.ExecInput
+	(*ForwardInput)(nil),               // 65: llmos.v1.ForwardInput
+	(*LogChunk)(nil),                   // 66: llmos.v1.LogChunk
+	(*ExecOutput)(nil),                 // 67: llmos.v1.ExecOutput
+	(*ForwardOutput)(nil),              // 68: llmos.v1.ForwardOutput
 }
 var file_llmos_v1_api_proto_depIdxs = []int32{
-	46, // 0: llmos.v1.SubmitJobRequest.spec:type_name -> llmos.v1.JobSpec
-	47, // 1: llmos.v1.JobView.job:type_name -> llmos.v1.Job
-	48, // 2: llmos.v1.JobView.attempt:type_name -> llmos.v1.Attempt
-	49, // 3: llmos.v1.JobView.tasks:type_name -> llmos.v1.Task
-	50, // 4: llmos.v1.JobView.allocations:type_name -> llmos.v1.Allocation
-	51, // 5: llmos.v1.JobView.progress:type_name -> llmos.v1.Progress
-	52, // 6: llmos.v1.JobView.events:type_name -> llmos.v1.Event
-	3,  // 7: llmos.v1.ListJobsResponse.jobs:type_name -> llmos.v1.JobView
-	53, // 8: llmos.v1.Explanation.state:type_name -> llmos.v1.JobState
-	52, // 9: llmos.v1.Explanation.events:type_name -> llmos.v1.Event
-	46, // 10: llmos.v1.PlanJobRequest.spec:type_name -> llmos.v1.JobSpec
-	12, // 11: llmos.v1.PlanJobResponse.tasks:type_name -> llmos.v1.PlannedTask
-	9,  // 12: llmos.v1.PlanJobResponse.explanation:type_name -> llmos.v1.Explanation
-	15, // 13: llmos.v1.ListQueuesResponse.queues:type_name -> llmos.v1.QueueView
-	54, // 14: llmos.v1.QueueView.queue:type_name -> llmos.v1.Queue
-	55, // 15: llmos.v1.QueueView.used:type_name -> llmos.v1.QuotaLimit
-	54, // 16: llmos.v1.SetQueuesRequest.queues:type_name -> llmos.v1.Queue
-	56, // 17: llmos.v1.ListUsageResponse.days:type_name -> llmos.v1.UsageDay
-	57, // 18: llmos.v1.CreateReservationRequest.reservation:type_name -> llmos.v1.Reservation
-	57, // 19: llmos.v1.ListReservationsResponse.reservations:type_name -> llmos.v1.Reservation
-	58, // 20: llmos.v1.SetSchedulerConfigRequest.config:type_name -> llmos.v1.SchedulerConfig
-	33, // 21: llmos.v1.Forecast.series:type_name -> llmos.v1.ForecastSeries
-	34, // 22: llmos.v1.ForecastSeries.samples:type_name -> llmos.v1.ForecastPoint
-	34, // 23: llmos.v1.ForecastSeries.band:type_name -> llmos.v1.ForecastPoint
-	59, // 24: llmos.v1.NodeView.node:type_name -> llmos.v1.Node
-	60, // 25: llmos.v1.NodeView.account:type_name -> llmos.v1.NodeAccount
-	37, // 26: llmos.v1.ListNodesResponse.nodes:type_name -> llmos.v1.NodeView
-	42, // 27: llmos.v1.ClusterStatus.servers:type_name -> llmos.v1.ServerStatus
-	61, // 28: llmos.v1.CreateJoinTokenRequest.role:type_name -> llmos.v1.MemberRole
-	0,  // 29: llmos.v1.ClusterService.SubmitJob:input_type -> llmos.v1.SubmitJobRequest
-	2,  // 30: llmos.v1.ClusterService.GetJob:input_type -> llmos.v1.GetJobRequest
-	4,  // 31: llmos.v1.ClusterService.ListJobs:input_type -> llmos.v1.ListJobsRequest
-	6,  // 32: llmos.v1.ClusterService.StopJob:input_type -> llmos.v1.StopJobRequest
-	8,  // 33: llmos.v1.ClusterService.ExplainJob:input_type -> llmos.v1.ExplainJobRequest
-	35, // 34: llmos.v1.ClusterService.WatchJob:input_type -> llmos.v1.WatchJobRequest
-	62, // 35: llmos.v1.ClusterService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
-	63, // 36: llmos.v1.ClusterService.Exec:input_type -> llmos.v1.ExecInput
-	64, // 37: llmos.v1.ClusterService.Forward:input_type -> llmos.v1.ForwardInput
-	36, // 38: llmos.v1.ClusterService.ListNodes:input_type -> llmos.v1.ListNodesRequest
-	39, // 39: llmos.v1.ClusterService.RemoveNode:input_type -> llmos.v1.RemoveNodeRequest
-	41, // 40: llmos.v1.ClusterService.GetStatus:input_type -> llmos.v1.GetStatusRequest
-	44, // 41: llmos.v1.ClusterService.CreateJoinToken:input_type -> llmos.v1.CreateJoinTokenRequest
-	10, // 42: llmos.v1.ClusterService.PlanJob:input_type -> llmos.v1.PlanJobRequest
-	13, // 43: llmos.v1.ClusterService.ListQueues:input_type -> llmos.v1.ListQueuesRequest
-	16, // 44: llmos.v1.ClusterService.SetQueues:input_type -> llmos.v1.SetQueuesRequest
-	18, // 45: llmos.v1.ClusterService.ListUsage:input_type -> llmos.v1.ListUsageRequest
-	20, // 46: llmos.v1.ClusterService.CreateReservation:input_type -> llmos.v1.CreateReservationRequest
-	22, // 47: llmos.v1.ClusterService.RemoveReservation:input_type -> llmos.v1.RemoveReservationRequest
-	24, // 48: llmos.v1.ClusterService.ListReservations:input_type -> llmos.v1.ListReservationsRequest
-	26, // 49: llmos.v1.ClusterService.GetSchedulerConfig:input_type -> llmos.v1.GetSchedulerConfigRequest
-	27, // 50: llmos.v1.ClusterService.SetSchedulerConfig:input_type -> llmos.v1.SetSchedulerConfigRequest
-	29, // 51: llmos.v1.ClusterService.DrainNode:input_type -> llmos.v1.DrainNodeRequest
-	31, // 52: llmos.v1.ClusterService.GetForecast:input_type -> llmos.v1.GetForecastRequest
-	1,  // 53: llmos.v1.ClusterService.SubmitJob:output_type -> llmos.v1.SubmitJobResponse
-	3,  // 54: llmos.v1.ClusterService.GetJob:output_type -> llmos.v1.JobView
-	5,  // 55: llmos.v1.ClusterService.ListJobs:output_type -> llmos.v1.ListJobsResponse
-	7,  // 56: llmos.v1.ClusterService.StopJob:output_type -> llmos.v1.StopJobResponse
-	9,  // 57: llmos.v1.ClusterService.ExplainJob:output_type -> llmos.v1.Explanation
-	3,  // 58: llmos.v1.ClusterService.WatchJob:output_type -> llmos.v1.JobView
-	65, // 59: llmos.v1.ClusterService.ReadLogs:output_type -> llmos.v1.LogChunk
-	66, // 60: llmos.v1.ClusterService.Exec:output_type -> llmos.v1.ExecOutput
-	67, // 61: llmos.v1.ClusterService.Forward:output_type -> llmos.v1.ForwardOutput
-	38, // 62: llmos.v1.ClusterService.ListNodes:output_type -> llmos.v1.ListNodesResponse
-	40, // 63: llmos.v1.ClusterService.RemoveNode:output_type -> llmos.v1.RemoveNodeResponse
-	43, // 64: llmos.v1.ClusterService.GetStatus:output_type -> llmos.v1.ClusterStatus
-	45, // 65: llmos.v1.ClusterService.CreateJoinToken:output_type -> llmos.v1.CreateJoinTokenResponse
-	11, // 66: llmos.v1.ClusterService.PlanJob:output_type -> llmos.v1.PlanJobResponse
-	14, // 67: llmos.v1.ClusterService.ListQueues:output_type -> llmos.v1.ListQueuesResponse
-	17, // 68: llmos.v1.ClusterService.SetQueues:output_type -> llmos.v1.SetQueuesResponse
-	19, // 69: llmos.v1.ClusterService.ListUsage:output_type -> llmos.v1.ListUsageResponse
-	21, // 70: llmos.v1.ClusterService.CreateReservation:output_type -> llmos.v1.CreateReservationResponse
-	23, // 71: llmos.v1.ClusterService.RemoveReservation:output_type -> llmos.v1.RemoveReservationResponse
-	25, // 72: llmos.v1.ClusterService.ListReservations:output_type -> llmos.v1.ListReservationsResponse
-	58, // 73: llmos.v1.ClusterService.GetSchedulerConfig:output_type -> llmos.v1.SchedulerConfig
-	28, // 74: llmos.v1.ClusterService.SetSchedulerConfig:output_type -> llmos.v1.SetSchedulerConfigResponse
-	30, // 75: llmos.v1.ClusterService.DrainNode:output_type -> llmos.v1.DrainNodeResponse
-	32, // 76: llmos.v1.ClusterService.GetForecast:output_type -> llmos.v1.Forecast
-	53, // [53:77] is the sub-list for method output_type
-	29, // [29:53] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	47, // 0: llmos.v1.SubmitJobRequest.spec:type_name -> llmos.v1.JobSpec
+	48, // 1: llmos.v1.JobView.job:type_name -> llmos.v1.Job
+	49, // 2: llmos.v1.JobView.attempt:type_name -> llmos.v1.Attempt
+	50, // 3: llmos.v1.JobView.tasks:type_name -> llmos.v1.Task
+	51, // 4: llmos.v1.JobView.allocations:type_name -> llmos.v1.Allocation
+	52, // 5: llmos.v1.JobView.progress:type_name -> llmos.v1.Progress
+	53, // 6: llmos.v1.JobView.events:type_name -> llmos.v1.Event
+	4,  // 7: llmos.v1.JobView.stalls:type_name -> llmos.v1.Stall
+	3,  // 8: llmos.v1.ListJobsResponse.jobs:type_name -> llmos.v1.JobView
+	54, // 9: llmos.v1.Explanation.state:type_name -> llmos.v1.JobState
+	53, // 10: llmos.v1.Explanation.events:type_name -> llmos.v1.Event
+	47, // 11: llmos.v1.PlanJobRequest.spec:type_name -> llmos.v1.JobSpec
+	13, // 12: llmos.v1.PlanJobResponse.tasks:type_name -> llmos.v1.PlannedTask
+	10, // 13: llmos.v1.PlanJobResponse.explanation:type_name -> llmos.v1.Explanation
+	16, // 14: llmos.v1.ListQueuesResponse.queues:type_name -> llmos.v1.QueueView
+	55, // 15: llmos.v1.QueueView.queue:type_name -> llmos.v1.Queue
+	56, // 16: llmos.v1.QueueView.used:type_name -> llmos.v1.QuotaLimit
+	55, // 17: llmos.v1.SetQueuesRequest.queues:type_name -> llmos.v1.Queue
+	57, // 18: llmos.v1.ListUsageResponse.days:type_name -> llmos.v1.UsageDay
+	58, // 19: llmos.v1.CreateReservationRequest.reservation:type_name -> llmos.v1.Reservation
+	58, // 20: llmos.v1.ListReservationsResponse.reservations:type_name -> llmos.v1.Reservation
+	59, // 21: llmos.v1.SetSchedulerConfigRequest.config:type_name -> llmos.v1.SchedulerConfig
+	34, // 22: llmos.v1.Forecast.series:type_name -> llmos.v1.ForecastSeries
+	35, // 23: llmos.v1.ForecastSeries.samples:type_name -> llmos.v1.ForecastPoint
+	35, // 24: llmos.v1.ForecastSeries.band:type_name -> llmos.v1.ForecastPoint
+	60, // 25: llmos.v1.NodeView.node:type_name -> llmos.v1.Node
+	61, // 26: llmos.v1.NodeView.account:type_name -> llmos.v1.NodeAccount
+	38, // 27: llmos.v1.ListNodesResponse.nodes:type_name -> llmos.v1.NodeView
+	43, // 28: llmos.v1.ClusterStatus.servers:type_name -> llmos.v1.ServerStatus
+	62, // 29: llmos.v1.CreateJoinTokenRequest.role:type_name -> llmos.v1.MemberRole
+	0,  // 30: llmos.v1.ClusterService.SubmitJob:input_type -> llmos.v1.SubmitJobRequest
+	2,  // 31: llmos.v1.ClusterService.GetJob:input_type -> llmos.v1.GetJobRequest
+	5,  // 32: llmos.v1.ClusterService.ListJobs:input_type -> llmos.v1.ListJobsRequest
+	7,  // 33: llmos.v1.ClusterService.StopJob:input_type -> llmos.v1.StopJobRequest
+	9,  // 34: llmos.v1.ClusterService.ExplainJob:input_type -> llmos.v1.ExplainJobRequest
+	36, // 35: llmos.v1.ClusterService.WatchJob:input_type -> llmos.v1.WatchJobRequest
+	63, // 36: llmos.v1.ClusterService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
+	64, // 37: llmos.v1.ClusterService.Exec:input_type -> llmos.v1.ExecInput
+	65, // 38: llmos.v1.ClusterService.Forward:input_type -> llmos.v1.ForwardInput
+	37, // 39: llmos.v1.ClusterService.ListNodes:input_type -> llmos.v1.ListNodesRequest
+	40, // 40: llmos.v1.ClusterService.RemoveNode:input_type -> llmos.v1.RemoveNodeRequest
+	42, // 41: llmos.v1.ClusterService.GetStatus:input_type -> llmos.v1.GetStatusRequest
+	45, // 42: llmos.v1.ClusterService.CreateJoinToken:input_type -> llmos.v1.CreateJoinTokenRequest
+	11, // 43: llmos.v1.ClusterService.PlanJob:input_type -> llmos.v1.PlanJobRequest
+	14, // 44: llmos.v1.ClusterService.ListQueues:input_type -> llmos.v1.ListQueuesRequest
+	17, // 45: llmos.v1.ClusterService.SetQueues:input_type -> llmos.v1.SetQueuesRequest
+	19, // 46: llmos.v1.ClusterService.ListUsage:input_type -> llmos.v1.ListUsageRequest
+	21, // 47: llmos.v1.ClusterService.CreateReservation:input_type -> llmos.v1.CreateReservationRequest
+	23, // 48: llmos.v1.ClusterService.RemoveReservation:input_type -> llmos.v1.RemoveReservationRequest
+	25, // 49: llmos.v1.ClusterService.ListReservations:input_type -> llmos.v1.ListReservationsRequest
+	27, // 50: llmos.v1.ClusterService.GetSchedulerConfig:input_type -> llmos.v1.GetSchedulerConfigRequest
+	28, // 51: llmos.v1.ClusterService.SetSchedulerConfig:input_type -> llmos.v1.SetSchedulerConfigRequest
+	30, // 52: llmos.v1.ClusterService.DrainNode:input_type -> llmos.v1.DrainNodeRequest
+	32, // 53: llmos.v1.ClusterService.GetForecast:input_type -> llmos.v1.GetForecastRequest
+	1,  // 54: llmos.v1.ClusterService.SubmitJob:output_type -> llmos.v1.SubmitJobResponse
+	3,  // 55: llmos.v1.ClusterService.GetJob:output_type -> llmos.v1.JobView
+	6,  // 56: llmos.v1.ClusterService.ListJobs:output_type -> llmos.v1.ListJobsResponse
+	8,  // 57: llmos.v1.ClusterService.StopJob:output_type -> llmos.v1.StopJobResponse
+	10, // 58: llmos.v1.ClusterService.ExplainJob:output_type -> llmos.v1.Explanation
+	3,  // 59: llmos.v1.ClusterService.WatchJob:output_type -> llmos.v1.JobView
+	66, // 60: llmos.v1.ClusterService.ReadLogs:output_type -> llmos.v1.LogChunk
+	67, // 61: llmos.v1.ClusterService.Exec:output_type -> llmos.v1.ExecOutput
+	68, // 62: llmos.v1.ClusterService.Forward:output_type -> llmos.v1.ForwardOutput
+	39, // 63: llmos.v1.ClusterService.ListNodes:output_type -> llmos.v1.ListNodesResponse
+	41, // 64: llmos.v1.ClusterService.RemoveNode:output_type -> llmos.v1.RemoveNodeResponse
+	44, // 65: llmos.v1.ClusterService.GetStatus:output_type -> llmos.v1.ClusterStatus
+	46, // 66: llmos.v1.ClusterService.CreateJoinToken:output_type -> llmos.v1.CreateJoinTokenResponse
+	12, // 67: llmos.v1.ClusterService.PlanJob:output_type -> llmos.v1.PlanJobResponse
+	15, // 68: llmos.v1.ClusterService.ListQueues:output_type -> llmos.v1.ListQueuesResponse
+	18, // 69: llmos.v1.ClusterService.SetQueues:output_type -> llmos.v1.SetQueuesResponse
+	20, // 70: llmos.v1.ClusterService.ListUsage:output_type -> llmos.v1.ListUsageResponse
+	22, // 71: llmos.v1.ClusterService.CreateReservation:output_type -> llmos.v1.CreateReservationResponse
+	24, // 72: llmos.v1.ClusterService.RemoveReservation:output_type -> llmos.v1.RemoveReservationResponse
+	26, // 73: llmos.v1.ClusterService.ListReservations:output_type -> llmos.v1.ListReservationsResponse
+	59, // 74: llmos.v1.ClusterService.GetSchedulerConfig:output_type -> llmos.v1.SchedulerConfig
+	29, // 75: llmos.v1.ClusterService.SetSchedulerConfig:output_type -> llmos.v1.SetSchedulerConfigResponse
+	31, // 76: llmos.v1.ClusterService.DrainNode:output_type -> llmos.v1.DrainNodeResponse
+	33, // 77: llmos.v1.ClusterService.GetForecast:output_type -> llmos.v1.Forecast
+	54, // [54:78] is the sub-list for method output_type
+	30, // [30:54] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_api_proto_init() }
@@ -3148,7 +3234,7 @@ func file_llmos_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_api_proto_rawDesc), len(file_llmos_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   46,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
