@@ -85,7 +85,7 @@ func leading(v *pb.JobView) *pb.Progress {
 // progressText is short: 30% loss 1.83, or step 120 loss 1.83.
 func progressText(v *pb.JobView) string {
 	p := leading(v)
-	if p == nil {
+	if p == nil || (p.Step == 0 && p.Steps == 0) { // it says nothing of itself; what it uses is measured
 		return "-"
 	}
 	text := fmt.Sprintf("step %d", p.Step)
