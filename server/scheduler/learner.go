@@ -111,9 +111,14 @@ func (l *Learner) fleet(nodes []Node) packing.Fleet {
 			}
 			l.sizes[m] = d.Memory
 			fleet[m].GPUs++
+			if d.Available {
+				fleet[m].Free += int64(d.ShareFree)
+			}
 			if j == 0 {
 				fleet[m].CPU += n.CPU
 				fleet[m].Memory += n.Memory
+				fleet[m].NodeGPUs = max(fleet[m].NodeGPUs, int64(len(n.Devices)))
+				fleet[m].NodeCPU = max(fleet[m].NodeCPU, n.CPU)
 			}
 		}
 	}

@@ -30,7 +30,7 @@ func Learn(mix *Mix, fleet Fleet) *Prices {
 	fleet = fleet[:min(len(fleet), ModelsMax)]
 	parts, seen := mix.parts()
 	p := &Prices{Load: loads(parts, len(fleet)), Price: scarcity(parts, seen, fleet), frags: newFragments(parts, len(fleet)),
-		rooms: together(parts, len(fleet), mix.Turnover()), prices: make([]int64, len(fleet)), relief: make([]float64, len(fleet)), values: make([][]int64, len(fleet))}
+		rooms: together(parts, seen, fleet, mix.Turnover()), prices: make([]int64, len(fleet)), relief: make([]float64, len(fleet)), values: make([][]int64, len(fleet))}
 	for m := range fleet {
 		p.Models = append(p.Models, fleet[m].Name)
 		p.prices[m] = billionths(PriceWeight * p.Price[m])

@@ -74,6 +74,10 @@ type Capacity struct {
 	GPUs   int64  // devices
 	CPU    int64  // millicores of the nodes that hold them
 	Memory int64  // of those nodes, in the unit of Shape.Memory
+	Free   int64  // thousandths of the devices that are free
+
+	NodeGPUs int64 // the most devices that one node has; 0: not known
+	NodeCPU  int64 // the most CPU that one node has, in millicores
 }
 
 func (f Fleet) devices() float64 {
@@ -93,4 +97,24 @@ func (f Fleet) present() Models {
 		}
 	}
 	return m
+}
+
+// load is the part of the devices that is taken.
+func (f Fleet) load() float64 {
+	free := 0.0
+	for _, c := range f {
+		free += float64(c.Free)
+	}
+	return 1 - free/(Whole*max(1, f.devices()))
+}
+
+// reach is the part of the shape's models of which a node can hold it.
+func (f Fleet) reach(s *Shape) Models {
+	models := s.Models
+	for m := range min(len(f), ModelsMax) {
+		if c := &f[m]; c.NodeGPUs > 0 && (int64(s.GPUs) > c.NodeGPUs || s.CPU > c.NodeCPU) {
+			models &^= 1 << uint(m)
+		}
+	}
+	return models
 }

@@ -266,6 +266,8 @@ func (tr *trace) fleet() packing.Fleet {
 		f[h.model].GPUs += int64(h.gpus)
 		f[h.model].CPU += h.cpu
 		f[h.model].Memory += h.memory
+		f[h.model].NodeGPUs = max(f[h.model].NodeGPUs, int64(h.gpus))
+		f[h.model].NodeCPU = max(f[h.model].NodeCPU, h.cpu)
 	}
 	return f
 }
