@@ -62,8 +62,8 @@ bench-control: programs ## measure the control plane: submits, starts, jobs/s, f
 bench-elastic: ## run Pollux's workloads under Tiresias, FIFO and llmos' elastic policy; POLLUX=DIR
 	@go run ./test/bench/elastic -pollux $(POLLUX) $(if $(LOADS),-loads $(LOADS))
 
-bench-openb: ## measure placement on openb's traces beside FGD (LISTS=a,b OPENB=DIR SEEDS=n)
-	@mkdir -p $(BIN) && go build -o $(BIN)/openb ./test/bench/openb && $(BIN)/openb -openb "$(OPENB)" -lists "$(LISTS)" -seeds "$(SEEDS)"
+bench-openb: ## measure placement on openb's traces beside FGD (LISTS=a,b OPENB=DIR SEEDS=n DEPARTURES=n)
+	@mkdir -p $(BIN) && go build -o $(BIN)/openb ./test/bench/openb && $(BIN)/openb -openb "$(OPENB)" -lists "$(LISTS)" -seeds "$(SEEDS)" $(if $(DEPARTURES),-departures "$(DEPARTURES)")
 
 bench-scheduler: ## measure the scheduler's decisions per second on one core
 	@mkdir -p $(BIN) && go build -o $(BIN)/bench-scheduler ./test/bench/scheduler && $(BIN)/bench-scheduler

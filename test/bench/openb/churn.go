@@ -22,6 +22,7 @@ type churned struct {
 	offered   float64 // mean demand, % of the cluster, had every stay been taken in
 	allocated float64 // mean allocation, %
 	rejected  float64 // devices refused, % of the devices asked
+	lost      float64 // device time of the stays refused, % of that offered
 }
 
 // replay runs stays, in order of arrival, and measures between two times.
@@ -29,7 +30,7 @@ func replay(tr *trace, stays []stay, begin, end float64, p placer) churned {
 	c := newCluster(tr)
 	var leaving departures
 	var out churned
-	used, last, area, wanted := int64(0), 0.0, 0.0, 0.0
+	used, last, area, wanted, missed := int64(0), 0.0, 0.0, 0.0, 0.0
 	advance := func(now float64) {
 		if t := min(now, end); t > max(last, begin) {
 			area += float64(used) * (t - max(last, begin))
@@ -53,12 +54,14 @@ func replay(tr *trace, stays []stay, begin, end float64, p placer) churned {
 		}
 		advance(s.from)
 		demand := float64(s.shape.Demand())
-		wanted += demand * max(0, min(end, s.until)-max(begin, s.from))
+		within := demand * max(0, min(end, s.until)-max(begin, s.from))
+		wanted += within
 		node, device := p.place(c, &s.shape)
 		if s.from >= begin {
 			asked += demand
 		}
 		if node < 0 {
+			missed += within
 			if s.from >= begin {
 				refused += demand
 			}
@@ -77,6 +80,9 @@ func replay(tr *trace, stays []stay, begin, end float64, p placer) churned {
 	out.offered, out.allocated = 100*wanted/whole, 100*area/whole
 	if asked > 0 {
 		out.rejected = 100 * refused / asked
+	}
+	if wanted > 0 {
+		out.lost = 100 * missed / wanted
 	}
 	return out
 }

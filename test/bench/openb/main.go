@@ -16,6 +16,10 @@ import (
 // listsDefault are the lists on which the prototype was tuned.
 const listsDefault = "default,cpu100,gpushare40,gpushare100,gpuspec33,multigpu20"
 
+// departuresDefault is the number of seeds with departures: the policies are so close that
+// fewer cannot tell them apart.
+const departuresDefault = 16
+
 // seedsMax bounds the seeds of a run.
 const seedsMax = 1000
 
@@ -23,6 +27,8 @@ type options struct {
 	folder string
 	lists  []string
 	seeds  []int64
+
+	departures int // seeds of the runs with departures
 }
 
 func main() {
@@ -31,6 +37,7 @@ func main() {
 	flag.StringVar(&o.folder, "openb", "../shared/traces/openb", "folder of the traces")
 	flag.StringVar(&lists, "lists", "", "lists of pods: NAME stands for openb_pod_list_NAME.csv; empty: "+listsDefault)
 	flag.StringVar(&seeds, "seeds", "10", "number of seeds, from 42 on")
+	flag.IntVar(&o.departures, "departures", departuresDefault, "number of seeds with departures, from 42 on; 0: none")
 	flag.Parse()
 	if strings.TrimSpace(lists) == "" {
 		lists = listsDefault
@@ -39,6 +46,10 @@ func main() {
 	n, err := strconv.Atoi(seeds)
 	if err != nil || n < 1 || n > seedsMax {
 		fmt.Fprintf(os.Stderr, "bench-openb: seeds: %q is not a number from 1 to %d; 10 is the protocol's\n", seeds, seedsMax)
+		os.Exit(2)
+	}
+	if o.departures < 0 || o.departures > seedsMax {
+		fmt.Fprintf(os.Stderr, "bench-openb: departures: %d is not a number from 0 to %d; %d tells the policies apart\n", o.departures, seedsMax, departuresDefault)
 		os.Exit(2)
 	}
 	for i := range n {

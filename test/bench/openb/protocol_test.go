@@ -143,7 +143,7 @@ func TestChurn(t *testing.T) {
 	stays := []stay{{whole, 0, 10}, {whole, 0, 20}, {whole, 5, 15}, {whole, 10, 30}}
 	got := replay(tr, stays, 0, 20, &ranked{grade: gradeBestFit})
 	// Allocated: 2 devices from 0 to 20; asked: 10 + 20 + 10 + 10 device seconds of 40.
-	if math.Abs(got.allocated-100) > 1e-9 || math.Abs(got.rejected-25) > 1e-9 || math.Abs(got.offered-125) > 1e-9 {
+	if math.Abs(got.allocated-100) > 1e-9 || math.Abs(got.rejected-25) > 1e-9 || math.Abs(got.offered-125) > 1e-9 || math.Abs(got.lost-20) > 1e-9 {
 		t.Errorf("%+v", got)
 	}
 	if got = replay(tr, stays, 10, 20, &ranked{grade: gradeBestFit}); math.Abs(got.allocated-100) > 1e-9 || got.rejected != 0 {
@@ -171,7 +171,7 @@ func TestStreams(t *testing.T) {
 
 // TestReport: the tables name what was run, and the last line is JSON with all figures.
 func TestReport(t *testing.T) {
-	o := options{folder: "testdata", lists: []string{"sample", "five"}, seeds: []int64{42}}
+	o := options{folder: "testdata", lists: []string{"sample", "five"}, seeds: []int64{42}, departures: 2}
 	tr, err := readNodes(o.folder)
 	if err != nil {
 		t.Fatal(err)
@@ -209,7 +209,39 @@ func TestReport(t *testing.T) {
 			t.Errorf("%s: %v", p, v)
 		}
 	}
-	if _, ok := figures.Departures[protocolSteady]["sample"]["llmos"]["refused"]; !ok {
-		t.Errorf("no figures with departures in %s", lines[len(lines)-1])
+	for _, field := range []string{"demand", "allocated", "refused", "lost", "allocated_difference", "refused_error"} {
+		if _, ok := figures.Departures[protocolSteady]["sample"]["llmos"][field]; !ok {
+			t.Errorf("no %s with departures in %s", field, lines[len(lines)-1])
+		}
+	}
+}
+
+// TestPairs: the baseline that is best on a measure is the one that llmos is set against,
+// seed by seed.
+func TestPairs(t *testing.T) {
+	var all []experiment
+	for i, v := range []struct{ bestfit, fgd, llmos float64 }{{80, 84, 85}, {90, 91, 94}} {
+		for p, allocated := range map[string]float64{"bestfit": v.bestfit, "fgd": v.fgd, "llmos": v.llmos} {
+			all = append(all, experiment{protocol: protocolOwn, list: "l", policy: p, seed: int64(i),
+				churned: churned{allocated: allocated, rejected: 100 - allocated}})
+		}
+	}
+	for measure, want := range []paired{{"fgd", 2, 1}, {"fgd", -2, 1}} {
+		if got := against(all, protocolOwn, "l", measure); got != want {
+			t.Errorf("%s: %+v, want %+v", measures[measure].name, got, want)
+		}
+	}
+}
+
+// TestAllocatedAndLost: what is allocated and what is lost is what was offered, whatever was
+// under way when measuring began.
+func TestAllocatedAndLost(t *testing.T) {
+	tr, l := sample(t, "sample")
+	for _, draw := range []func([]pod, int64, int64) ([]stay, float64, float64){steady, own} {
+		stays, begin, end := draw(l.pods, tr.capacity(), 42)
+		got := replay(tr, stays, begin, end, &ranked{grade: gradeBestFit})
+		if sum := got.allocated + got.offered*got.lost/100; math.Abs(sum-got.offered) > 1e-6 || got.offered <= 0 {
+			t.Errorf("%+v: together %v", got, sum)
+		}
 	}
 }

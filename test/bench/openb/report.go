@@ -17,13 +17,9 @@ type summary struct {
 }
 
 func summarise(all []experiment, protocol, list, policy string, value func(*experiment) float64) summary {
-	var values []float64
-	sum := 0.0
-	for i := range all {
-		if e := &all[i]; e.protocol == protocol && e.list == list && e.policy == policy {
-			values = append(values, value(e))
-			sum += value(e)
-		}
+	values, sum := valuesOf(all, protocol, list, policy, value), 0.0
+	for _, v := range values {
+		sum += v
 	}
 	s := summary{mean: sum / float64(len(values)), seeds: len(values)}
 	for _, v := range values {
@@ -31,6 +27,17 @@ func summarise(all []experiment, protocol, list, policy string, value func(*expe
 	}
 	s.deviation = math.Sqrt(s.deviation / float64(len(values)))
 	return s
+}
+
+// valuesOf lists one policy's values in the order of the seeds.
+func valuesOf(all []experiment, protocol, list, policy string, value func(*experiment) float64) []float64 {
+	var values []float64
+	for i := range all {
+		if e := &all[i]; e.protocol == protocol && e.list == list && e.policy == policy {
+			values = append(values, value(e))
+		}
+	}
+	return values
 }
 
 func rounded(v float64) float64 { return math.Round(v*100) / 100 }
@@ -74,42 +81,6 @@ func fillTable(w io.Writer, o options, all []experiment) map[string]map[string]f
 			} else if v, known := prototype[l]; known && p == "llmos" {
 				fmt.Fprintf(w, " (%.2f)", v)
 			}
-		}
-		fmt.Fprintln(w)
-	}
-	return figures
-}
-
-// titles of the protocols with departures.
-var titles = map[string]string{
-	protocolSteady: "Pods come and go: a Poisson stream of the list's pods, staying as long as in the trace, at 0.95 load",
-	protocolOwn:    "Pods come and go at the trace's own times: copies of the list laid over each other",
-}
-
-// churnTable shows one protocol with departures; nothing when no list has times.
-func churnTable(w io.Writer, o options, all []experiment, protocol string) map[string]map[string]map[string]float64 {
-	figures := map[string]map[string]map[string]float64{}
-	for _, l := range o.lists {
-		offered := summarise(all, protocol, l, "llmos", func(e *experiment) float64 { return e.churned.offered })
-		if offered.seeds == 0 {
-			continue
-		}
-		if len(figures) == 0 {
-			fmt.Fprintf(w, "\n%s; one node of %d, %d seeds.\nDemand and time-averaged allocation, %% of the GPUs, and GPUs refused, %% of those asked.\n\n",
-				titles[protocol], nodesPart, offered.seeds)
-			fmt.Fprint(w, "list\tdemand")
-			for _, p := range policiesChurn {
-				fmt.Fprintf(w, "\t%s: allocated\trefused", p)
-			}
-			fmt.Fprintln(w)
-		}
-		figures[l] = map[string]map[string]float64{}
-		fmt.Fprintf(w, "%s\t%.2f", l, offered.mean)
-		for _, p := range policiesChurn {
-			allocated := summarise(all, protocol, l, p, func(e *experiment) float64 { return e.churned.allocated })
-			refused := summarise(all, protocol, l, p, func(e *experiment) float64 { return e.churned.rejected })
-			fmt.Fprintf(w, "\t%.2f\t%.2f", allocated.mean, refused.mean)
-			figures[l][p] = map[string]float64{"allocated": rounded(allocated.mean), "refused": rounded(refused.mean), "demand": rounded(offered.mean)}
 		}
 		fmt.Fprintln(w)
 	}

@@ -55,12 +55,13 @@ const bounded = "bound"
 func plan(o options, lists map[string]*list) []experiment {
 	var out []experiment
 	for _, name := range o.lists {
-		for i, seed := range o.seeds {
-			if lists[name].times && i < seedsChurn {
-				for _, p := range policiesChurn {
-					out = append(out, experiment{protocol: protocolOwn, list: name, policy: p, seed: seed},
-						experiment{protocol: protocolSteady, list: name, policy: p, seed: seed})
-				}
+		if !lists[name].times {
+			continue
+		}
+		for i := range o.departures {
+			for _, p := range policiesChurn {
+				out = append(out, experiment{protocol: protocolOwn, list: name, policy: p, seed: seedFirst + int64(i)},
+					experiment{protocol: protocolSteady, list: name, policy: p, seed: seedFirst + int64(i)})
 			}
 		}
 	}
@@ -73,9 +74,6 @@ func plan(o options, lists map[string]*list) []experiment {
 	}
 	return out
 }
-
-// seedsChurn bounds the seeds of the runs with departures, which are longer.
-const seedsChurn = 2
 
 // run is one experiment.
 func (e *experiment) run(tr *trace, l *list) {
