@@ -9,7 +9,7 @@ const (
 	// the turnover. It begins to fade at half of togetherUntil, a load in parts of the
 	// devices, and is nothing from there on.
 	togetherEarly = 0.15
-	togetherUntil = 0.5
+	togetherUntil = 0.4
 	// togetherShare is the part of the demand, asked by tasks with several whole devices,
 	// from which on it is that much.
 	togetherShare = 1.0 / 50
@@ -65,7 +65,7 @@ func (d *severalDemand) add(s *Shape, fleet Fleet, amount float64) {
 }
 
 // severalAsked sums the demand for several whole devices. A mix with whole devices is taken
-// to have had, before anything arrived, one task that asked the largest node: the tasks that
+// to have had, before anything arrived, one task that asked a whole node: the tasks that
 // come before the first of that kind must not cost the place of all that come after.
 func severalAsked(parts []part, seen float64, fleet Fleet) severalDemand {
 	d := severalDemand{byModel: make([][devicesMax + 1]float64, len(fleet))}
@@ -81,14 +81,25 @@ func severalAsked(parts []part, seen float64, fleet Fleet) severalDemand {
 			}
 		}
 	}
-	largest := Shape{Share: Whole, Models: Any}
-	for m := range fleet {
-		largest.GPUs = max(largest.GPUs, int32(fleet[m].NodeGPUs))
-	}
-	if largest.GPUs > 1 && whole > 0 {
-		d.add(&largest, fleet, whole/d.total*float64(largest.Demand())/(seen+1))
-	}
+	d.suppose(fleet, whole/d.total/(seen+1))
 	return d
+}
+
+// suppose adds to each model a demand for its largest node, of as much as tasks for the
+// largest of all would ask: alike, so that no model is spared at the cost of another.
+func (d *severalDemand) suppose(fleet Fleet, tasks float64) {
+	largest := int64(0)
+	for m := range fleet {
+		largest = max(largest, fleet[m].NodeGPUs)
+	}
+	if largest <= 1 || d.total <= 0 {
+		return
+	}
+	amount := tasks * float64(largest) * Whole
+	d.several += amount
+	for m := range fleet {
+		d.byModel[m][min(fleet[m].NodeGPUs, devicesMax)] += amount
+	}
 }
 
 // gathered tabulates the value by whole free devices for a node with len(asked)-1 of them.
