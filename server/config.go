@@ -49,6 +49,9 @@ type Config struct {
 	// ClientDir is where Bootstrap leaves the administrator's credentials (client.json and
 	// tls/). Empty: nowhere.
 	ClientDir string
+	// Metrics is host:port at which Prometheus finds /metrics, in plain HTTP and without a
+	// certificate: it shows the names of jobs, queues and nodes. Default: nowhere.
+	Metrics string
 	// Timing is one of LAN or Fast, or a variation. Default LAN.
 	Timing Timing
 	// Version is the program's version, shown in the status.

@@ -43,6 +43,7 @@ type Server struct {
 	members  *membership
 	grpc     *grpc.Server
 	progress *telemetry.Table
+	metrics  net.Listener // nil: Prometheus is not served
 	checker  checker
 
 	tenure atomic.Pointer[tenure] // nil unless this server leads and is ready to
@@ -70,7 +71,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, fsm: fsm.New(), progress: telemetry.NewTable(),
 		ready: make(chan struct{}), stopping: make(chan struct{}), fatalCh: make(chan struct{}), cancel: func() {}}
-	for _, step := range []func(context.Context) error{s.openHome, s.openPort, s.openRaft, s.openGossip, s.serve} {
+	for _, step := range []func(context.Context) error{s.openHome, s.openPort, s.openRaft, s.openGossip, s.openMetrics, s.serve} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
@@ -176,6 +177,9 @@ func (s *Server) serve(context.Context) error {
 			s.fatal(fmt.Errorf("serve %s: %w", s.addr, err))
 		}
 	})
+	if s.metrics != nil {
+		s.start(func() { s.serveMetrics(ctx) })
+	}
 	s.log.Info("server started", "cluster", s.ClusterID(), "addr", s.addr, "dir", s.cfg.DataDir)
 	return nil
 }
@@ -284,6 +288,9 @@ func (s *Server) close() error {
 	}
 	if s.port != nil {
 		errs = append(errs, s.port.Close())
+	}
+	if s.metrics != nil {
+		_ = s.metrics.Close()
 	}
 	s.awaitWork(clean)
 	if s.home != nil {

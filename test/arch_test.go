@@ -208,6 +208,7 @@ var layers = map[string][]string{
 	"server/scheduler":     {},
 	"server/forecast":      {},
 	"server/telemetry":     {"proto/llmos", "fsm/state"},
+	"server/metrics":       {"proto/llmos", "fsm/state"},
 	"server/plot":          {"proto/fault", "proto/llmos"},
 	"server/trace":         {"proto/fault", "proto/llmos"},
 	"server/simulate":      {"proto", "fsm", "server/controller", "server/plot", "server/scheduler", "server/trace"},

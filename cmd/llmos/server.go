@@ -16,6 +16,7 @@ type serverFlags struct {
 	clientDir   string
 	timing      string
 	snapshots   uint64
+	metrics     string
 }
 
 const serverLong = `Run a server. Three or five of them replicate the cluster's state; one is enough to begin.
@@ -46,6 +47,7 @@ func (a *app) serverCommand() *cobra.Command {
 	f.StringVar(&o.clientDir, "client-dir", "", "`FOLDER` where --bootstrap leaves your credentials (default ~/.config/llmos)")
 	f.StringVar(&o.timing, "timing", "lan", "`PROFILE`: lan, or fast for tests on one host")
 	f.Uint64Var(&o.snapshots, "snapshot-threshold", 0, "`N` log entries behind the last snapshot that make a new one (default: that of --timing)")
+	f.StringVar(&o.metrics, "metrics", "", "show figures to Prometheus at `HOST:PORT`/metrics, in plain HTTP (default: nowhere)")
 	envFlag(f, "client-dir", "LLMOS_CLIENT_DIR")
 	envFlag(f, "timing", "LLMOS_TIMING")
 	return cmd
@@ -75,6 +77,7 @@ func (a *app) serverConfig(o *serverFlags) (server.Config, error) {
 	}
 	cfg.Listen, cfg.Advertise, cfg.Name, cfg.ClusterName = o.listen, o.advertise, o.name, o.clusterName
 	cfg.Bootstrap, cfg.Join, cfg.Token, cfg.Version = o.bootstrap, o.join, o.token, buildOf().Version
+	cfg.Metrics = o.metrics
 	return cfg, nil
 }
 
