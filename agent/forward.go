@@ -32,14 +32,11 @@ func (s *agentService) Forward(stream grpc.BidiStreamingServer[pb.ForwardInput, 
 	if start == nil || start.Port < 1 || start.Port > 65535 {
 		return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "a connection needs a port, 1 to 65535").At("port", 0)
 	}
-	dir, err := s.visited(stream, start.TaskId)
+	dir, done, err := s.visit(stream, start.TaskId)
 	if err != nil {
 		return err
 	}
-	if !s.enter() {
-		return s.full()
-	}
-	defer s.busy.Add(-1)
+	defer done()
 	addr, err := exec.Listens(dir, int(start.Port))
 	if err != nil {
 		return fault.New(pb.ErrorKind_ERROR_KIND_UNAVAILABLE, "no process of task %s listens on port %d of node %s: %w", start.TaskId, start.Port, s.site.nodeName, err).

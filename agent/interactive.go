@@ -25,35 +25,28 @@ const (
 // loginShell is what runs when no command was named: bash where it is, else the plain shell.
 var loginShell = []string{"/bin/sh", "-c", `exec "$(command -v bash || echo /bin/sh)" -i`}
 
-// enter counts one more command or connection; false when there are enough.
-func (s *agentService) enter() bool {
-	if s.busy.Add(1) > interactiveMax {
-		s.busy.Add(-1)
-		return false
-	}
-	return true
-}
-
-// visited checks who calls, and finds the task that is to be visited.
-func (s *agentService) visited(stream grpc.ServerStream, taskID string) (dir string, err error) {
+// visit checks who calls, finds the task that is to be visited, and counts one more command or
+// connection until done is called.
+func (s *agentService) visit(stream grpc.ServerStream, taskID string) (dir string, done func(), err error) {
 	if id, ok := s.peer(stream); !ok || id.Role != pb.MemberRole_MEMBER_ROLE_SERVER {
-		return "", fault.New(pb.ErrorKind_ERROR_KIND_DENIED, "tasks are entered by servers alone").Hint("ask a server: llmos exec JOB -- COMMAND")
+		return "", nil, fault.New(pb.ErrorKind_ERROR_KIND_DENIED, "tasks are entered by servers alone").Hint("ask a server: llmos exec JOB -- COMMAND")
 	}
 	dir, ok := s.site.taskDirOf(taskID)
 	if !ok {
-		return "", s.notRunning(taskID)
+		return "", nil, s.notRunning(taskID)
 	}
-	return dir, nil
+	done = func() { s.busy.Add(-1) }
+	if s.busy.Add(1) > interactiveMax {
+		done()
+		return "", nil, fault.New(pb.ErrorKind_ERROR_KIND_LIMIT, "node %s has %d commands and connections of people already", s.site.nodeName, interactiveMax).
+			Hint("close one of them")
+	}
+	return dir, done, nil
 }
 
 func (s *agentService) notRunning(taskID string) error {
 	return fault.New(pb.ErrorKind_ERROR_KIND_NOT_FOUND, "task %s does not run on node %s", taskID, s.site.nodeName).
 		Hint("llmos ps shows where the job is")
-}
-
-func (s *agentService) full() error {
-	return fault.New(pb.ErrorKind_ERROR_KIND_LIMIT, "node %s has %d commands and connections of people already", s.site.nodeName, interactiveMax).
-		Hint("close one of them")
 }
 
 // Exec runs a command beside a task for a caller, who is on the other side of a server.
@@ -66,14 +59,11 @@ func (s *agentService) Exec(stream grpc.BidiStreamingServer[pb.ExecInput, pb.Exe
 	if start == nil {
 		return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "the first message of a command must say what to run")
 	}
-	dir, err := s.visited(stream, start.TaskId)
+	dir, done, err := s.visit(stream, start.TaskId)
 	if err != nil {
 		return err
 	}
-	if !s.enter() {
-		return s.full()
-	}
-	defer s.busy.Add(-1)
+	defer done()
 	session, err := exec.Enter(dir, besideOf(start))
 	switch code, known := exec.StartCode(err); {
 	case known:

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -203,19 +202,4 @@ func received(oob []byte) (files []*os.File) {
 		}
 	}
 	return files
-}
-
-// listenBeside makes the socket for commands beside the task; sequenced packets keep each
-// request with its descriptors.
-func listenBeside(dir string) (*net.UnixListener, error) {
-	var l *net.UnixListener
-	err := withDirPath(dir, besideSocket, func(path string) (err error) {
-		l, err = net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("listen for commands beside the task: %w", err)
-	}
-	l.SetUnlinkOnClose(false) // the short path is no longer valid then
-	return l, os.Chmod(filepath.Join(dir, besideSocket), 0o600)
 }

@@ -45,25 +45,25 @@ func withDirPath(dir, name string, f func(path string) error) error {
 	return f(fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name))
 }
 
-// listenControl makes the socket of dir.
-func listenControl(dir string) (*net.UnixListener, error) {
+// listenIn makes a socket of dir, of streams ("unix") or of packets ("unixpacket").
+func listenIn(dir, network, name string) (*net.UnixListener, error) {
 	var l *net.UnixListener
-	err := withDirPath(dir, socketFile, func(path string) (err error) {
-		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	err := withDirPath(dir, name, func(path string) (err error) {
+		l, err = net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("listen for the agent: %w", err)
+		return nil, fmt.Errorf("listen for the agent on %s: %w", name, err)
 	}
 	l.SetUnlinkOnClose(false) // the short path is no longer valid then
-	return l, os.Chmod(filepath.Join(dir, socketFile), 0o600)
+	return l, os.Chmod(filepath.Join(dir, name), 0o600)
 }
 
-// dialControl connects to the shim of dir.
-func dialControl(dir string) (*net.UnixConn, error) {
+// dialIn connects to a socket of dir.
+func dialIn(dir, network, name string) (*net.UnixConn, error) {
 	var c *net.UnixConn
-	err := withDirPath(dir, socketFile, func(path string) (err error) {
-		c, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	err := withDirPath(dir, name, func(path string) (err error) {
+		c, err = net.DialUnix(network, nil, &net.UnixAddr{Name: path, Net: network})
 		return err
 	})
 	return c, err

@@ -251,7 +251,7 @@ func (d *Driver) reach(ctx context.Context, dir string) (*net.UnixConn, error) {
 		return nil, err
 	}
 	if alive && c.BootID == BootID() {
-		conn, err := dialControl(dir)
+		conn, err := dialIn(dir, "unix", socketFile)
 		if err != nil {
 			return nil, errShimBetween
 		}

@@ -38,11 +38,7 @@ type Session struct {
 // Enter starts a command beside the task of dir. An error that is a StartError says why the
 // command could not be started, with its exit code.
 func Enter(dir string, b Beside) (*Session, error) {
-	var conn *net.UnixConn
-	err := withDirPath(dir, besideSocket, func(path string) (err error) {
-		conn, err = net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
-		return err
-	})
+	conn, err := dialIn(dir, "unixpacket", besideSocket)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 		return nil, ErrNoTask
 	}

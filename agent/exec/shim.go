@@ -89,7 +89,7 @@ type shim struct {
 // written before the shim ends, or the claim is left without a lock.
 func (s *shim) run(agent net.Conn) int {
 	// The socket stands before the claim: who sees the claim locked can connect.
-	listener, err := listenControl(s.dir)
+	listener, err := listenIn(s.dir, "unix", socketFile)
 	if err != nil {
 		return s.refuse(agent, err.Error())
 	}
@@ -176,7 +176,7 @@ func (s *shim) execute() Exit {
 // gives what ends that. The socket stands before anybody is told that the task runs: an early
 // caller waits.
 func (s *shim) openBeside(left <-chan struct{}) (closed func()) {
-	l, err := listenBeside(s.dir)
+	l, err := listenIn(s.dir, "unixpacket", besideSocket) // packets keep each request with its descriptors
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "shim:", err)
 		return func() {}

@@ -29,18 +29,10 @@ func (s *cluster) Exec(caller grpc.BidiStreamingServer[pb.ExecInput, pb.ExecOutp
 	if start == nil {
 		return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "the first message must say what to run, and where")
 	}
-	ctx, cancel := s.visiting(caller.Context())
-	defer cancel()
-	conn, task, err := s.visit(ctx, start.JobId, start.Rank)
-	if err != nil {
-		return err
-	}
-	start.TaskId = task.Id
-	agent, err := pb.NewAgentServiceClient(conn).Exec(ctx)
-	if err != nil {
-		return fault.Crossed(err, false)
-	}
-	return relay(caller, agent, first)
+	return bridge(s, caller, first, start.JobId, start.Rank, func(ctx context.Context, agent pb.AgentServiceClient, taskID string) (grpc.BidiStreamingClient[pb.ExecInput, pb.ExecOutput], error) {
+		start.TaskId = taskID
+		return agent.Exec(ctx)
+	})
 }
 
 // Forward joins the caller to a port on which a task listens.
@@ -53,14 +45,22 @@ func (s *cluster) Forward(caller grpc.BidiStreamingServer[pb.ForwardInput, pb.Fo
 	if start == nil {
 		return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "the first message must name a job and a port")
 	}
+	return bridge(s, caller, first, start.JobId, start.Rank, func(ctx context.Context, agent pb.AgentServiceClient, taskID string) (grpc.BidiStreamingClient[pb.ForwardInput, pb.ForwardOutput], error) {
+		start.TaskId = taskID
+		return agent.Forward(ctx)
+	})
+}
+
+// bridge finds the task, opens a stream to its agent, and passes on what both sides say.
+func bridge[In, Out any](s *cluster, caller grpc.BidiStreamingServer[In, Out], first *In, job string, rank int32,
+	open func(ctx context.Context, agent pb.AgentServiceClient, taskID string) (grpc.BidiStreamingClient[In, Out], error)) error {
 	ctx, cancel := s.visiting(caller.Context())
 	defer cancel()
-	conn, task, err := s.visit(ctx, start.JobId, start.Rank)
+	conn, task, err := s.visit(ctx, job, rank)
 	if err != nil {
 		return err
 	}
-	start.TaskId = task.Id
-	agent, err := pb.NewAgentServiceClient(conn).Forward(ctx)
+	agent, err := open(ctx, pb.NewAgentServiceClient(conn), task.Id)
 	if err != nil {
 		return fault.Crossed(err, false)
 	}
