@@ -75,6 +75,12 @@ func (a *applier) dispatch(c *pb.Command, r *pb.Result) *pb.Fault {
 		return a.fireCron(op.FireCron, r)
 	case *pb.Command_LapseClaims:
 		return a.lapseClaims(op.LapseClaims)
+	case *pb.Command_RegisterCheckpoint:
+		return a.registerCheckpoint(op.RegisterCheckpoint)
+	case *pb.Command_LoseCheckpoint:
+		return a.loseCheckpoint(op.LoseCheckpoint)
+	case *pb.Command_PruneCheckpoints:
+		return a.pruneCheckpoints(op.PruneCheckpoints)
 	}
 	return state.Refuse(pb.ErrorKind_ERROR_KIND_INTERNAL, "", "a command of type %T is not known", c.GetOp())
 }

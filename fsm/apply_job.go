@@ -20,6 +20,9 @@ func (a *applier) submitJob(c *pb.SubmitJob, r *pb.Result) *pb.Fault {
 	if f := checkSchedule(spec); f != nil {
 		return f
 	}
+	if f := checkResume(spec); f != nil {
+		return f
+	}
 	if len(c.User) > state.IDBytesMax {
 		return invalid("user", "the user's name is %d bytes long, at most %d", len(c.User), state.IDBytesMax)
 	}
@@ -49,7 +52,14 @@ func (a *applier) submitJob(c *pb.SubmitJob, r *pb.Result) *pb.Fault {
 	if f != nil {
 		return f
 	}
-	return a.newJob(c, spec, blocked, digest[:], r)
+	spec, parts, f := a.resolveResume(spec, c.User)
+	if f != nil {
+		return f
+	}
+	if f := a.newJob(c, spec, blocked, digest[:], r); f != nil {
+		return f
+	}
+	return a.takeOver(a.txn.Job(r.JobId), parts)
 }
 
 // repeated answers a request that was seen before with the first one's outcome.

@@ -174,6 +174,9 @@ func (a *applier) removeNode(c *pb.RemoveNode) *pb.Fault {
 		return f
 	}
 	a.unreserve(n.Id)
+	if f := a.dropHoldings(n.Id); f != nil {
+		return f
+	}
 	a.txn.RemoveNode(n.Id)
 	a.event("node.removed", "", "", "", "node %s (%s) was removed", n.Name, n.Id)
 	return nil

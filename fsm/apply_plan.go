@@ -79,6 +79,9 @@ func (a *applier) placeGang(g *pb.GangPlacement) *pb.Fault {
 	if a.keepsTimes() {
 		attempt.Counts = counts
 	}
+	if attempt.Resume, f = a.resumePoint(job); f != nil {
+		return f
+	}
 	if world > 1 && len(g.Tasks[0].GetPorts()) > 0 {
 		attempt.RendezvousPort = g.Tasks[0].Ports[0]
 	}

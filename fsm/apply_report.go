@@ -64,6 +64,11 @@ func (a *applier) reportTask(task *pb.Task, report *pb.TaskReport) (bool, *pb.Fa
 		if report.EndedMs > 0 {
 			next.EndedMs = min(report.EndedMs, timeMSMax)
 		}
+		if report.ResumeFailed {
+			if f := a.refuseResume(task, next.Reason); f != nil {
+				return false, f
+			}
+		}
 		if report.State != pb.TaskState_TASK_STATE_SUCCEEDED {
 			next.ExitCode, next.Signal = report.ExitCode, report.Signal
 		}

@@ -91,6 +91,8 @@ func (a *applier) concludeAttempt(jobID string, epoch uint64) *pb.Fault {
 		return a.finishJob(job, final, code, job.Reason)
 	case attempt.Preempted:
 		return a.requeueEvicted(job, attempt)
+	case attempt.Lost && a.stranded(job):
+		return a.finishJob(job, pb.JobState_JOB_STATE_FAILED, 1, attempt.Cause)
 	case attempt.Lost:
 		if n := a.txn.LostAttempts(jobID); n >= lostAttemptsMax {
 			return a.finishJob(job, pb.JobState_JOB_STATE_FAILED, 1, fmt.Sprintf("%s; %d attempts were lost with their nodes", attempt.Cause, n))

@@ -150,6 +150,7 @@ func submitCommand(w words) *pb.Command {
 		spec.Roles = append(spec.Roles, &pb.RoleSpec{Name: name, Count: int32(n), Command: []string{"true"}, Resources: resourcesOf(w)})
 	}
 	waitFor(w, spec)
+	resumeOf(w, spec)
 	return &pb.Command{Op: &pb.Command_SubmitJob{SubmitJob: &pb.SubmitJob{RequestId: w.set["req"], Spec: spec, User: w.set["user"]}}}
 }
 
@@ -188,7 +189,8 @@ func reportCommand(w words) *pb.Command {
 			epoch, _ = strconv.ParseInt(text, 10, 64)
 		}
 		c.Reports = append(c.Reports, &pb.TaskReport{TaskId: id, Epoch: uint64(epoch), State: pb.TaskState(pb.TaskState_value["TASK_STATE_"+w.args[1]]),
-			ExitCode: w.n32("exit", 0), Signal: w.n32("signal", 0), Reason: w.set["reason"], StartedMs: w.n("started", 0), EndedMs: w.n("ended", 0)})
+			ExitCode: w.n32("exit", 0), Signal: w.n32("signal", 0), Reason: w.set["reason"], StartedMs: w.n("started", 0), EndedMs: w.n("ended", 0),
+			ResumeFailed: w.set["resumefailed"] != ""})
 	}
 	return &pb.Command{Op: &pb.Command_ReportTasks{ReportTasks: c}}
 }

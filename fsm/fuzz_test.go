@@ -27,6 +27,7 @@ func fuzzGround(t testing.TB) *state.State {
 		"queues q:1 q/a:2;gpu:1;pending:3", "submit sweep array=3 queue=q/a", "plan sweep-1_1 1 n-c", "submit tick cron=x overlap=replace",
 		"submit later after=run:any,sweep:failed", "submit grow count=3 min=1", "plan grow-1 1 n-c counts=1", "plan evict grow-1 1 RESIZE ; claim grow-1 RESIZE n-c n-c until=90000 counts=2",
 		"plan claim wait-1 PREEMPT n-a/g1 until=9000", "reserve v1 USE start=9000 end=99000 on=n-a", "drain n-b reason=repair", "policy order=las avoid=100",
+		"save n-a run-1.e1.r0 5", "save n-b run-1.e1.r1 5", "submit heir resume=run-1",
 	} {
 		k.line(line)
 	}
@@ -45,6 +46,7 @@ func FuzzApply(f *testing.F) {
 		"queues q:1 q/b:3;gpu:2/1/1 remove=q/a", "queues q/a/b:1", "submit x after=sweep,later:any array=2", "fire tick-1 4000", "stop sweep", "stop tick", "stop sweep-1_0 failed=1",
 		"plan evict run-1 1 PRIORITY for=wait-1 ; claim wait-1 PREEMPT n-a/g0 n-b/h0 until=9000 ; grow-1 2 n-c n-c counts=2", "lapse wait-1 grow-1", "policy order=fifo",
 		"reserve v2 MAINTENANCE start=9000 end=99000 nodes=2", "unreserve v1", "drain n-a stop=9000", "undrain n-b", "init c-1 version=2",
+		"save n-a run-1.e1.r0 6 name=x", "save n-c run-1.e1.r0 5", "unsave n-a run-1.e1.r0 5", "prune run-1", "submit next resume=run-1@5 keep=2 ranks=each",
 	} {
 		w := parseWords(line)
 		data, err := proto.Marshal(&pb.Entry{TimeMs: 5000, Commands: []*pb.Command{commands[w.verb](nil, w)}})

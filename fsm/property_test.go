@@ -123,7 +123,7 @@ func TestProperties(t *testing.T) {
 		}
 	})
 	t.Log(seen)
-	for _, what := range []string{"placed", "finished", "lost", "preempted", "claimed", "blocked", "array", "copy placed", "cron copy", "avoids", "used", "waits in a queue"} {
+	for _, what := range []string{"placed", "finished", "lost", "preempted", "claimed", "blocked", "array", "copy placed", "cron copy", "avoids", "used", "waits in a queue", "saved", "goes on", "takes over", "broken"} {
 		if seen[what] == 0 { // or the test shows nothing of it
 			t.Errorf("the random logs have seen %v, and not one %q", seen, what)
 		}
@@ -138,10 +138,16 @@ func notice(seen map[string]int, s *state.State, j *pb.Job) {
 		"claimed": j.Claim != nil, "blocked": len(j.BlockedBy) > 0, "unblocked": len(j.Spec.After) > 0 && j.ReadyMs > j.SubmittedMs,
 		"array": j.Spec.Array != nil, "array ended": j.Spec.Array != nil && state.JobFinished(j.State), "copy placed": j.Parent != "" && j.Epoch > 0,
 		"cron copy": parent.GetSpec().GetCron() != nil, "avoids": len(j.Avoid) > 0, "used": j.GpuMilliMs > 0,
+		"saved": j.SavedMs > 0, "goes on": s.Attempt(j.Id, j.Epoch).GetResume().GetEpoch() > 0, "takes over": j.Spec.Resume != nil,
 		"waits in a queue": j.Spec.Queue != "" && j.State == pb.JobState_JOB_STATE_PENDING,
 	} {
 		if is {
 			seen[what]++
+		}
+	}
+	for _, step := range s.SavedSteps(j.Id) {
+		if step.Fault() != "" {
+			seen["broken"]++
 		}
 	}
 	for a := range s.Attempts(j.Id) {

@@ -15,6 +15,7 @@ func drawCommand(t *rapid.T, s *state.State) *pb.Command {
 	draws := []func(*rapid.T, *state.State) *pb.Command{
 		drawSubmit, drawSubmit, drawPlan, drawPlan, drawPlan, drawPlan, drawPlan, drawReport, drawReport, drawReport, drawReport, drawReport, drawReport,
 		drawNode, drawNodeState, drawLose, drawStop, drawRest, drawSchedule, drawSchedule, drawSchedule,
+		drawCheckpoint, drawCheckpoint, drawCheckpoint,
 	}
 	if s.Index() < 8 && chance(t, 50) { // nothing can be placed before there are nodes
 		return drawNode(t, s)
@@ -46,6 +47,15 @@ func drawSubmit(t *rapid.T, s *state.State) *pb.Command {
 	}
 	if chance(t, 30) {
 		w.set["ports"] = "http"
+	}
+	if chance(t, 40) {
+		w.set["ranks"] = rapid.SampledFrom([]string{"unspecified", "first", "each"}).Draw(t, "ranks")
+		w.set["keep"] = fmt.Sprint(rapid.IntRange(0, 2).Draw(t, "keep"))
+	}
+	for j := range s.Jobs() {
+		if j.SavedMs > 0 && chance(t, 30) {
+			w.set["resume"] = j.Id
+		}
 	}
 	if rapid.SampledFrom([]bool{false, true}).Draw(t, "waits") {
 		drawWaiting(t, s, w)
@@ -124,7 +134,8 @@ func drawReport(t *rapid.T, s *state.State) *pb.Command {
 			pb.TaskState_TASK_STATE_FAILED, pb.TaskState_TASK_STATE_STOPPED, pb.TaskState_TASK_STATE_LOST, pb.TaskState_TASK_STATE_ASSIGNED}
 		c.Reports = append(c.Reports, &pb.TaskReport{TaskId: task.Id, Epoch: task.Epoch,
 			State:    states[rapid.IntRange(0, len(states)-1).Draw(t, "state")],
-			ExitCode: int32(rapid.IntRange(0, 2).Draw(t, "exit")), Signal: int32(rapid.IntRange(0, 1).Draw(t, "signal") * 9)})
+			ResumeFailed: chance(t, 5),
+			ExitCode:     int32(rapid.IntRange(0, 2).Draw(t, "exit")), Signal: int32(rapid.IntRange(0, 1).Draw(t, "signal") * 9)})
 	}
 	return &pb.Command{Op: &pb.Command_ReportTasks{ReportTasks: c}}
 }

@@ -21,8 +21,9 @@ import (
 // SnapshotVersion is the format that Write writes; SnapshotMinReader is the oldest reader that
 // can read it. Raise the second only when an older reader would misread the file.
 const (
-	SnapshotVersion   = 2
+	SnapshotVersion   = 3
 	SnapshotMinReader = 2 // a reader of format 1 would drop fields of jobs that it copies
+	snapshotReader3   = 3 // reads checkpoints; asked for once the state may hold some
 )
 
 const (
@@ -48,7 +49,7 @@ func Write(w io.Writer, s *state.State) error {
 	if _, err := io.WriteString(out.w, snapshotMagic); err != nil {
 		return fmt.Errorf("write the snapshot: %w", err)
 	}
-	header := &pb.SnapshotHeader{Version: SnapshotVersion, MinReaderVersion: SnapshotMinReader, Index: s.Index(),
+	header := &pb.SnapshotHeader{Version: SnapshotVersion, MinReaderVersion: minReaderOf(s), Index: s.Index(),
 		TimeMs: s.TimeMS(), StateHash: hash[:]}
 	if err := out.frame(frameHeader, header); err != nil {
 		return err
@@ -68,6 +69,14 @@ func Write(w io.Writer, s *state.State) error {
 		return fmt.Errorf("write the snapshot: %w", err)
 	}
 	return nil
+}
+
+// minReaderOf is the oldest reader of a state's snapshot.
+func minReaderOf(s *state.State) uint32 {
+	if v := s.Cluster().GetStateVersion(); v == 0 || v >= versionCheckpoints {
+		return snapshotReader3
+	}
+	return SnapshotMinReader
 }
 
 type frameWriter struct {

@@ -50,7 +50,7 @@ func written(t *testing.T, s *state.State) []byte {
 // TestSnapshotRoundTrip also demands that the same records give the same bytes, and that what
 // cannot be seen in the tables survives: requests and the numbers of names.
 func TestSnapshotRoundTrip(t *testing.T) {
-	for _, name := range []string{"seed", "submit", "gang", "lost", "node", "share", "token"} {
+	for _, name := range []string{"seed", "submit", "gang", "lost", "node", "share", "token", "checkpoint"} {
 		t.Run(name, func(t *testing.T) {
 			s := told(t, name).fsm.State()
 			data := written(t, s)
@@ -145,8 +145,8 @@ func TestSnapshotRefusals(t *testing.T) {
 		want string
 	}{
 		{"foreign", []byte("PK\x03\x04 something else"), "this is not a snapshot of llmos"},
-		{"newer", forge(t, &pb.SnapshotHeader{Version: 9, MinReaderVersion: 3}),
-			"the snapshot has format 9, which needs a reader of format 3; this llmos reads up to 2: upgrade it"},
+		{"newer", forge(t, &pb.SnapshotHeader{Version: 9, MinReaderVersion: 4}),
+			"the snapshot has format 9, which needs a reader of format 4; this llmos reads up to 3: upgrade it"},
 		{"none", forge(t, &pb.SnapshotHeader{}), "a format 0 for readers of 0 cannot be"},
 		{"odd", forge(t, &pb.SnapshotHeader{Version: 1, MinReaderVersion: 1, TimeMs: -1}), "the time -1 cannot be"},
 		{"hash", forge(t, &pb.SnapshotHeader{Version: 1, MinReaderVersion: 1, StateHash: empty[1:]}), "the state hash is"},
@@ -163,7 +163,7 @@ func TestSnapshotRefusals(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
-	later := forge(t, &pb.SnapshotHeader{Version: 3, MinReaderVersion: 2, StateHash: empty[:]})
+	later := forge(t, &pb.SnapshotHeader{Version: 4, MinReaderVersion: 3, StateHash: empty[:]})
 	if _, err := Read(bytes.NewReader(later)); err != nil {
 		t.Errorf("a later format that this reader may read: %v", err)
 	}

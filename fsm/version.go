@@ -7,11 +7,14 @@ import pb "llmos/proto/llmos/v1"
 // every server can follow: until then the same log gives the same records as before, so that
 // servers of two versions agree on every hash, and a log that an older server wrote is replayed to
 // the hash that it had.
-const StateVersion = 2
+const StateVersion = 3
 
 // versionScheduling brought ready, running and run times of jobs, usage, avoided nodes, the counts
 // of attempts, and room kept for gangs that lost a node.
 const versionScheduling = 2
+
+// versionCheckpoints brought checkpoints and what attempts go on from.
+const versionCheckpoints = 3
 
 // stateVersionOf is the version that InitCluster asks for: the newest when it does not say.
 func stateVersionOf(m *pb.ClusterMeta) uint32 {

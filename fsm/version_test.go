@@ -70,7 +70,7 @@ func TestVersion1Snapshots(t *testing.T) {
 			t.Errorf("%s: under version 1 there is %v", name, j)
 		}
 		if got := k.line("init c-1 version=1") + k.line("init c-1 version=2") + k.line("init c-1 version=9"); got !=
-			"ok c-1\nok c-1\nINVALID: state version 9 is not known, at most 2 is (hint: upgrade llmos on every server first)\n" {
+			"ok c-1\nok c-1\nINVALID: state version 9 is not known, at most 3 is (hint: upgrade llmos on every server first)\n" {
 			t.Error(got)
 		}
 		k.line("submit new")

@@ -67,7 +67,8 @@ func CopyAttempt(a *pb.Attempt) *pb.Attempt {
 	return &pb.Attempt{JobId: a.JobId, Epoch: a.Epoch, State: a.State, PlacedMs: a.PlacedMs, EndedMs: a.EndedMs,
 		Cause: a.Cause, ExitCode: a.ExitCode, Lost: a.Lost, WorldSize: a.WorldSize, RendezvousHost: a.RendezvousHost,
 		RendezvousPort: a.RendezvousPort, CauseTask: a.CauseTask, Preempted: a.Preempted,
-		Eviction: a.Eviction, EvictedFor: a.EvictedFor, Counts: a.Counts, RunningMs: a.RunningMs}
+		Eviction: a.Eviction, EvictedFor: a.EvictedFor, Counts: a.Counts, RunningMs: a.RunningMs,
+		Resume: a.Resume}
 }
 
 // PutAttempt writes an attempt, new or changed. An illegal transition is refused.

@@ -45,6 +45,7 @@ func (t *Txn) ForgetJob(id string) {
 		t.attempts.removeRec(attemptKey(id, r.rec.Epoch))
 	}
 	t.forgetEvents(jobScope(id))
+	t.forgetCheckpoints(id)
 	t.finished.remove(timeKey(j.FinishedMs, id))
 	t.jobs.removeRec([]byte(id))
 	t.jobOrder.remove(orderKey(j))

@@ -59,7 +59,8 @@ func something(f protoreflect.FieldDescriptor) protoreflect.Value {
 func TestCopies(t *testing.T) {
 	job, attempt, task, node := &pb.Job{}, &pb.Attempt{}, &pb.Task{}, &pb.Node{}
 	page, account, device, reservation := &pb.DeviceAccount{}, &pb.NodeAccount{}, &pb.Device{}, &pb.Reservation{}
-	for _, m := range []proto.Message{job, attempt, task, node, page, account, device, reservation} {
+	checkpoint := &pb.Checkpoint{}
+	for _, m := range []proto.Message{job, attempt, task, node, page, account, device, reservation, checkpoint} {
 		fill(m.ProtoReflect(), 3)
 	}
 	gone := goneDevice(device)
@@ -67,6 +68,7 @@ func TestCopies(t *testing.T) {
 	for _, c := range []struct{ got, want proto.Message }{
 		{CopyJob(job), job}, {CopyAttempt(attempt), attempt}, {CopyTask(task), task}, {CopyNode(node), node},
 		{copyPage(page), page}, {copyAccount(account), account}, {gone, device}, {CopyReservation(reservation), reservation},
+		{CopyCheckpoint(checkpoint), checkpoint},
 	} {
 		if !proto.Equal(c.got, c.want) {
 			t.Errorf("%T: the copy is %v of %v", c.want, c.got, c.want)

@@ -65,6 +65,17 @@ func (t *Txn) AddEvent(e *pb.Event) {
 	}
 }
 
+// AddOnlyEvent adds an event in the place of earlier ones of its kind and scope: what comes again
+// and again must not push the rest of a diary out.
+func (t *Txn) AddOnlyEvent(e *pb.Event) {
+	for _, r := range t.diary.collect(terminated(eventScope(e)), -1) {
+		if r.rec.Kind == e.Kind {
+			t.diary.removeRec(eventKey(r.rec))
+		}
+	}
+	t.AddEvent(e)
+}
+
 func (t *Txn) forgetEvents(scope string) {
 	for _, r := range t.diary.collect(terminated(scope), -1) {
 		t.diary.removeRec(eventKey(r.rec))

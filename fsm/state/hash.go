@@ -56,6 +56,7 @@ const (
 	tableUsage
 	tableReservations
 	tableConfig
+	tableCheckpoints
 )
 
 var deterministic = proto.MarshalOptions{Deterministic: true}

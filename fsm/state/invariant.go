@@ -48,6 +48,8 @@ var invariants = []struct {
 		"not ended has all its copies, and one that has ended has no unfinished one", checkCopies},
 	{"I22", "a reservation is of something, of nodes that exist, and ends after it starts", checkReservations},
 	{"I23", "what was used is not negative and not of the future; a job avoids at most 16 nodes", checkUsage},
+	{"I24", "a checkpoint is of a job and of an attempt that it has had, of a rank that is known to save, and nodes that exist hold " +
+		"it; the parts of a step agree; a job's record names its newest good step; an attempt goes on from an older one", checkCheckpoints},
 }
 
 // checker gathers violations.

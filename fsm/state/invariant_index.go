@@ -37,6 +37,7 @@ func checkIndexes(c *checker) {
 	sameTree(c, "openCopies", c.s.openCopies, want.openCopies)
 	sameTree(c, "dependents", c.s.dependents, want.dependents)
 	sameTree(c, "unsettled", c.s.unsettled, want.unsettled)
+	sameTree(c, "nodeCheckpoints", c.s.nodeCheckpoints, want.nodeCheckpoints)
 }
 
 // sameTree compares two trees entry by entry. Records are compared by identity: an index must

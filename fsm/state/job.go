@@ -135,7 +135,7 @@ func CopyJob(j *pb.Job) *pb.Job {
 		ModifyIndex: j.ModifyIndex, RequestId: j.RequestId, Parent: j.Parent, ArrayIndex: j.ArrayIndex,
 		Copies: j.Copies, CopiesUnfinished: j.CopiesUnfinished, CopiesFailed: j.CopiesFailed, BlockedBy: j.BlockedBy,
 		FiredMs: j.FiredMs, Preemptions: j.Preemptions, Resizes: j.Resizes, GpuMilliMs: j.GpuMilliMs, ReadyMs: j.ReadyMs,
-		RunMs: j.RunMs, Claim: j.Claim, Avoid: j.Avoid}
+		RunMs: j.RunMs, Claim: j.Claim, Avoid: j.Avoid, SavedMs: j.SavedMs, SavedStep: j.SavedStep, SavingRanks: j.SavingRanks}
 }
 
 // PutJob writes a job, new or changed. An illegal transition is refused.

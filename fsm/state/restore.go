@@ -42,6 +42,8 @@ func (s *State) Records() iter.Seq[*pb.SnapshotRecord] {
 			return &pb.SnapshotRecord{Record: &pb.SnapshotRecord_Reservation{Reservation: r}}
 		}) && each(s.config, yield, func(r *pb.SchedulerConfig) *pb.SnapshotRecord {
 			return &pb.SnapshotRecord{Record: &pb.SnapshotRecord_SchedulerConfig{SchedulerConfig: r}}
+		}) && each(s.checkpoints, yield, func(r *pb.Checkpoint) *pb.SnapshotRecord {
+			return &pb.SnapshotRecord{Record: &pb.SnapshotRecord_Checkpoint{Checkpoint: r}}
 		})
 	}
 }
@@ -119,6 +121,8 @@ func (r *Restorer) Add(rec *pb.SnapshotRecord) error {
 		return load(r, &t.reservations, []byte(rec.Reservation.GetName()), rec.Reservation)
 	case *pb.SnapshotRecord_SchedulerConfig:
 		return load(r, &t.config, configKey, rec.SchedulerConfig)
+	case *pb.SnapshotRecord_Checkpoint:
+		return r.addCheckpoint(rec.Checkpoint)
 	}
 	return fmt.Errorf("a record is of a kind that this version does not know")
 }

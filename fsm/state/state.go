@@ -1,6 +1,6 @@
 // Package state holds the replicated state of a cluster: immutable tables of jobs, attempts,
-// tasks, nodes, the ledger, queues, past usage, reservations, the scheduling policy, join tokens and
-// idempotency records, with the indexes that readers need, a hash of all records, the legal transitions, and Check with every invariant.
+// tasks, checkpoints, nodes, the ledger, queues, past usage, reservations, the scheduling policy, join
+// tokens and idempotency records, with the indexes that readers need, a hash of all records, the legal transitions, and Check with every invariant.
 //
 // It decides nothing about the life of a job: package fsm does, through a Txn, one command at a
 // time. It reads no clock, knows no network or disk, and starts nothing. A State is safe for any
@@ -42,6 +42,7 @@ type State struct {
 	usage        rows[*pb.UsageDay]        // by day, queue and user
 	reservations rows[*pb.Reservation]     // by name
 	config       rows[*pb.SchedulerConfig] // one, under configKey
+	checkpoints  rows[*pb.Checkpoint]      // by job, epoch, step and rank
 
 	indexes
 }
@@ -66,6 +67,8 @@ type indexes struct {
 	openCopies  *iradix.Tree[string]     // the same, while the copy is unfinished and not asked to stop
 	dependents  *iradix.Tree[string]     // job, ID of one that waits for it -> that ID
 	unsettled   *iradix.Tree[string]     // what an end or a stop has still to bring about: see settle.go
+
+	nodeCheckpoints *iradix.Tree[*pb.Checkpoint] // node, checkpoint -> checkpoint of which the node holds a copy
 }
 
 // New gives the empty state at index 0.
@@ -78,14 +81,14 @@ func New() *State {
 		tokens: iradix.New[*row[*pb.JoinToken]](), requests: iradix.New[*row[*pb.RequestRecord]](),
 		sequences: iradix.New[*row[*pb.NameSequence]](), events: iradix.New[*row[*pb.Event]](),
 		usage: iradix.New[*row[*pb.UsageDay]](), reservations: iradix.New[*row[*pb.Reservation]](),
-		config: iradix.New[*row[*pb.SchedulerConfig]](),
+		config: iradix.New[*row[*pb.SchedulerConfig]](), checkpoints: iradix.New[*row[*pb.Checkpoint]](),
 		indexes: indexes{
 			jobOrder: iradix.New[string](), unfinished: iradix.New[*pb.Job](), finished: iradix.New[string](),
 			jobNames: iradix.New[string](), takenNames: iradix.New[string](), tallies: iradix.New[tally](),
 			nodeTasks: iradix.New[*pb.Task](), nodeNames: iradix.New[string](), requestTimes: iradix.New[string](),
 			watches: iradix.New[struct{}](), queueCounts: iradix.New[QueueCount](), claims: iradix.New[string](),
 			cronJobs: iradix.New[string](), children: iradix.New[string](), openCopies: iradix.New[string](),
-			dependents: iradix.New[string](), unsettled: iradix.New[string](),
+			dependents: iradix.New[string](), unsettled: iradix.New[string](), nodeCheckpoints: iradix.New[*pb.Checkpoint](),
 		},
 	}
 }

@@ -32,6 +32,7 @@ type Txn struct {
 	usage        editTable[*pb.UsageDay]
 	reservations editTable[*pb.Reservation]
 	config       editTable[*pb.SchedulerConfig]
+	checkpoints  editTable[*pb.Checkpoint]
 
 	jobOrder     edit[string]
 	unfinished   edit[*pb.Job]
@@ -51,6 +52,8 @@ type Txn struct {
 	openCopies  edit[string]
 	dependents  edit[string]
 	unsettled   edit[string]
+
+	nodeCheckpoints edit[*pb.Checkpoint]
 }
 
 // Begin starts the change that the log entry at index makes. The state's time becomes timeMS
@@ -77,6 +80,7 @@ func (t *Txn) open(s *State, j *journal) {
 	t.usage = editTableOf(tableUsage, s.usage, j)
 	t.reservations = editTableOf(tableReservations, s.reservations, j)
 	t.config = editTableOf(tableConfig, s.config, j)
+	t.checkpoints = editTableOf(tableCheckpoints, s.checkpoints, j)
 	t.jobOrder, t.unfinished, t.finished = editOf(s.jobOrder, j), editOf(s.unfinished, j), editOf(s.finished, j)
 	t.jobNames, t.takenNames, t.tallies = editOf(s.jobNames, j), editOf(s.takenNames, j), editOf(s.tallies, j)
 	t.nodeTasks, t.nodeNames = editOf(s.nodeTasks, j), editOf(s.nodeNames, j)
@@ -85,6 +89,7 @@ func (t *Txn) open(s *State, j *journal) {
 	t.queueCounts, t.claims, t.cronJobs = editOf(s.queueCounts, j), editOf(s.claims, j), editOf(s.cronJobs, j)
 	t.children, t.openCopies = editOf(s.children, j), editOf(s.openCopies, j)
 	t.dependents, t.unsettled = editOf(s.dependents, j), editOf(s.unsettled, j)
+	t.nodeCheckpoints = editOf(s.nodeCheckpoints, j)
 }
 
 // Index is the index of the log entry that is being applied.
@@ -134,7 +139,8 @@ func (t *Txn) Commit() *State {
 	n.events, buf = t.diary.commitHash(&t.hash, buf)
 	n.usage, buf = t.usage.commitHash(&t.hash, buf)
 	n.reservations, buf = t.reservations.commitHash(&t.hash, buf)
-	n.config, _ = t.config.commitHash(&t.hash, buf)
+	n.config, buf = t.config.commitHash(&t.hash, buf)
+	n.checkpoints, _ = t.checkpoints.commitHash(&t.hash, buf)
 	n.hash = t.hash
 	n.indexes = indexes{
 		jobOrder: t.jobOrder.commit(), unfinished: t.unfinished.commit(), finished: t.finished.commit(),
@@ -142,7 +148,7 @@ func (t *Txn) Commit() *State {
 		nodeTasks: t.nodeTasks.commit(), nodeNames: t.nodeNames.commit(), requestTimes: t.requestTimes.commit(),
 		watches: t.watches.commit(), queueCounts: t.queueCounts.commit(), claims: t.claims.commit(),
 		cronJobs: t.cronJobs.commit(), children: t.children.commit(), openCopies: t.openCopies.commit(),
-		dependents: t.dependents.commit(), unsettled: t.unsettled.commit(),
+		dependents: t.dependents.commit(), unsettled: t.unsettled.commit(), nodeCheckpoints: t.nodeCheckpoints.commit(),
 	}
 	return n
 }

@@ -24,6 +24,61 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type CheckpointState int32
+
+const (
+	CheckpointState_CHECKPOINT_STATE_UNSPECIFIED CheckpointState = 0
+	CheckpointState_CHECKPOINT_STATE_GOOD        CheckpointState = 1 // a job can go on from it
+	CheckpointState_CHECKPOINT_STATE_PARTIAL     CheckpointState = 2 // some rank has not saved this step
+	CheckpointState_CHECKPOINT_STATE_UNREACHABLE CheckpointState = 3 // good, and of some rank's part no node that holds it answers
+	CheckpointState_CHECKPOINT_STATE_BROKEN      CheckpointState = 4 // its copies could not be used; nothing goes on from it
+)
+
+// Enum value maps for CheckpointState.
+var (
+	CheckpointState_name = map[int32]string{
+		0: "CHECKPOINT_STATE_UNSPECIFIED",
+		1: "CHECKPOINT_STATE_GOOD",
+		2: "CHECKPOINT_STATE_PARTIAL",
+		3: "CHECKPOINT_STATE_UNREACHABLE",
+		4: "CHECKPOINT_STATE_BROKEN",
+	}
+	CheckpointState_value = map[string]int32{
+		"CHECKPOINT_STATE_UNSPECIFIED": 0,
+		"CHECKPOINT_STATE_GOOD":        1,
+		"CHECKPOINT_STATE_PARTIAL":     2,
+		"CHECKPOINT_STATE_UNREACHABLE": 3,
+		"CHECKPOINT_STATE_BROKEN":      4,
+	}
+)
+
+func (x CheckpointState) Enum() *CheckpointState {
+	p := new(CheckpointState)
+	*p = x
+	return p
+}
+
+func (x CheckpointState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CheckpointState) Descriptor() protoreflect.EnumDescriptor {
+	return file_llmos_v1_api_proto_enumTypes[0].Descriptor()
+}
+
+func (CheckpointState) Type() protoreflect.EnumType {
+	return &file_llmos_v1_api_proto_enumTypes[0]
+}
+
+func (x CheckpointState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CheckpointState.Descriptor instead.
+func (CheckpointState) EnumDescriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{0}
+}
+
 type SubmitJobRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // idempotency key; empty: the server makes one and a retry may submit twice
@@ -1821,6 +1876,235 @@ func (x *DrainNodeResponse) GetIndex() uint64 {
 	return 0
 }
 
+type ListCheckpointsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"` // ID, or the name of the newest job so called
+	Stale         bool                   `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCheckpointsRequest) Reset() {
+	*x = ListCheckpointsRequest{}
+	mi := &file_llmos_v1_api_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCheckpointsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCheckpointsRequest) ProtoMessage() {}
+
+func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
+func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListCheckpointsRequest) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *ListCheckpointsRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type ListCheckpointsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	Checkpoints   []*CheckpointView      `protobuf:"bytes,2,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"` // newest first
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCheckpointsResponse) Reset() {
+	*x = ListCheckpointsResponse{}
+	mi := &file_llmos_v1_api_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCheckpointsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCheckpointsResponse) ProtoMessage() {}
+
+func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
+func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListCheckpointsResponse) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *ListCheckpointsResponse) GetCheckpoints() []*CheckpointView {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return nil
+}
+
+func (x *ListCheckpointsResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// CheckpointView is one step of one attempt of a job, over its ranks.
+type CheckpointView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"` // 0: taken over from another job
+	Step          int64                  `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`
+	State         CheckpointState        `protobuf:"varint,3,opt,name=state,proto3,enum=llmos.v1.CheckpointState" json:"state,omitempty"`
+	SavedMs       int64                  `protobuf:"varint,4,opt,name=saved_ms,json=savedMs,proto3" json:"saved_ms,omitempty"`       // of the newest part
+	SizeBytes     int64                  `protobuf:"varint,5,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"` // of all parts
+	Ranks         []*Checkpoint          `protobuf:"bytes,6,rep,name=ranks,proto3" json:"ranks,omitempty"`                           // by rank
+	RanksNeeded   int32                  `protobuf:"varint,7,opt,name=ranks_needed,json=ranksNeeded,proto3" json:"ranks_needed,omitempty"`
+	NodeNames     []string               `protobuf:"bytes,8,rep,name=node_names,json=nodeNames,proto3" json:"node_names,omitempty"` // that hold parts of it, ascending
+	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`                        // of a state that is not good, one sentence
+	Origin        string                 `protobuf:"bytes,10,opt,name=origin,proto3" json:"origin,omitempty"`                       // of one taken over: <job ID>@<step>
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointView) Reset() {
+	*x = CheckpointView{}
+	mi := &file_llmos_v1_api_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointView) ProtoMessage() {}
+
+func (x *CheckpointView) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_api_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointView.ProtoReflect.Descriptor instead.
+func (*CheckpointView) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *CheckpointView) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *CheckpointView) GetStep() int64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *CheckpointView) GetState() CheckpointState {
+	if x != nil {
+		return x.State
+	}
+	return CheckpointState_CHECKPOINT_STATE_UNSPECIFIED
+}
+
+func (x *CheckpointView) GetSavedMs() int64 {
+	if x != nil {
+		return x.SavedMs
+	}
+	return 0
+}
+
+func (x *CheckpointView) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *CheckpointView) GetRanks() []*Checkpoint {
+	if x != nil {
+		return x.Ranks
+	}
+	return nil
+}
+
+func (x *CheckpointView) GetRanksNeeded() int32 {
+	if x != nil {
+		return x.RanksNeeded
+	}
+	return 0
+}
+
+func (x *CheckpointView) GetNodeNames() []string {
+	if x != nil {
+		return x.NodeNames
+	}
+	return nil
+}
+
+func (x *CheckpointView) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *CheckpointView) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
 type GetForecastRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
@@ -1831,7 +2115,7 @@ type GetForecastRequest struct {
 
 func (x *GetForecastRequest) Reset() {
 	*x = GetForecastRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[32]
+	mi := &file_llmos_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +2127,7 @@ func (x *GetForecastRequest) String() string {
 func (*GetForecastRequest) ProtoMessage() {}
 
 func (x *GetForecastRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[32]
+	mi := &file_llmos_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +2140,7 @@ func (x *GetForecastRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetForecastRequest.ProtoReflect.Descriptor instead.
 func (*GetForecastRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetForecastRequest) GetJobId() string {
@@ -1884,7 +2168,7 @@ type Forecast struct {
 
 func (x *Forecast) Reset() {
 	*x = Forecast{}
-	mi := &file_llmos_v1_api_proto_msgTypes[33]
+	mi := &file_llmos_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +2180,7 @@ func (x *Forecast) String() string {
 func (*Forecast) ProtoMessage() {}
 
 func (x *Forecast) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[33]
+	mi := &file_llmos_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +2193,7 @@ func (x *Forecast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forecast.ProtoReflect.Descriptor instead.
 func (*Forecast) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Forecast) GetJobId() string {
@@ -1943,7 +2227,7 @@ type ForecastSeries struct {
 
 func (x *ForecastSeries) Reset() {
 	*x = ForecastSeries{}
-	mi := &file_llmos_v1_api_proto_msgTypes[34]
+	mi := &file_llmos_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2239,7 @@ func (x *ForecastSeries) String() string {
 func (*ForecastSeries) ProtoMessage() {}
 
 func (x *ForecastSeries) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[34]
+	mi := &file_llmos_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2252,7 @@ func (x *ForecastSeries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForecastSeries.ProtoReflect.Descriptor instead.
 func (*ForecastSeries) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ForecastSeries) GetResource() string {
@@ -2046,7 +2330,7 @@ type ForecastPoint struct {
 
 func (x *ForecastPoint) Reset() {
 	*x = ForecastPoint{}
-	mi := &file_llmos_v1_api_proto_msgTypes[35]
+	mi := &file_llmos_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2342,7 @@ func (x *ForecastPoint) String() string {
 func (*ForecastPoint) ProtoMessage() {}
 
 func (x *ForecastPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[35]
+	mi := &file_llmos_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2355,7 @@ func (x *ForecastPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForecastPoint.ProtoReflect.Descriptor instead.
 func (*ForecastPoint) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ForecastPoint) GetTimeMs() int64 {
@@ -2112,7 +2396,7 @@ type WatchJobRequest struct {
 
 func (x *WatchJobRequest) Reset() {
 	*x = WatchJobRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[36]
+	mi := &file_llmos_v1_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2408,7 @@ func (x *WatchJobRequest) String() string {
 func (*WatchJobRequest) ProtoMessage() {}
 
 func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[36]
+	mi := &file_llmos_v1_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2421,7 @@ func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{36}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WatchJobRequest) GetJobId() string {
@@ -2163,7 +2447,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[37]
+	mi := &file_llmos_v1_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2459,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[37]
+	mi := &file_llmos_v1_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2472,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{37}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -2209,7 +2493,7 @@ type NodeView struct {
 
 func (x *NodeView) Reset() {
 	*x = NodeView{}
-	mi := &file_llmos_v1_api_proto_msgTypes[38]
+	mi := &file_llmos_v1_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2505,7 @@ func (x *NodeView) String() string {
 func (*NodeView) ProtoMessage() {}
 
 func (x *NodeView) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[38]
+	mi := &file_llmos_v1_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2518,7 @@ func (x *NodeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeView.ProtoReflect.Descriptor instead.
 func (*NodeView) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{38}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NodeView) GetNode() *Node {
@@ -2268,7 +2552,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[39]
+	mi := &file_llmos_v1_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2564,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[39]
+	mi := &file_llmos_v1_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2577,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{39}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListNodesResponse) GetNodes() []*NodeView {
@@ -2319,7 +2603,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[40]
+	mi := &file_llmos_v1_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2615,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[40]
+	mi := &file_llmos_v1_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2628,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{40}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() string {
@@ -2362,7 +2646,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[41]
+	mi := &file_llmos_v1_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2658,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[41]
+	mi := &file_llmos_v1_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2671,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{41}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{44}
 }
 
 type GetStatusRequest struct {
@@ -2399,7 +2683,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[42]
+	mi := &file_llmos_v1_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +2695,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[42]
+	mi := &file_llmos_v1_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +2708,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{42}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetStatusRequest) GetLocal() bool {
@@ -2448,7 +2732,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_llmos_v1_api_proto_msgTypes[43]
+	mi := &file_llmos_v1_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2460,7 +2744,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[43]
+	mi := &file_llmos_v1_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2473,7 +2757,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{43}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ServerStatus) GetId() string {
@@ -2545,7 +2829,7 @@ type ClusterStatus struct {
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_llmos_v1_api_proto_msgTypes[44]
+	mi := &file_llmos_v1_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +2841,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[44]
+	mi := &file_llmos_v1_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +2854,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{44}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ClusterStatus) GetClusterId() string {
@@ -2716,7 +3000,7 @@ type CreateJoinTokenRequest struct {
 
 func (x *CreateJoinTokenRequest) Reset() {
 	*x = CreateJoinTokenRequest{}
-	mi := &file_llmos_v1_api_proto_msgTypes[45]
+	mi := &file_llmos_v1_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2728,7 +3012,7 @@ func (x *CreateJoinTokenRequest) String() string {
 func (*CreateJoinTokenRequest) ProtoMessage() {}
 
 func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[45]
+	mi := &file_llmos_v1_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2741,7 +3025,7 @@ func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{45}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CreateJoinTokenRequest) GetRole() MemberRole {
@@ -2768,7 +3052,7 @@ type CreateJoinTokenResponse struct {
 
 func (x *CreateJoinTokenResponse) Reset() {
 	*x = CreateJoinTokenResponse{}
-	mi := &file_llmos_v1_api_proto_msgTypes[46]
+	mi := &file_llmos_v1_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2780,7 +3064,7 @@ func (x *CreateJoinTokenResponse) String() string {
 func (*CreateJoinTokenResponse) ProtoMessage() {}
 
 func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_api_proto_msgTypes[46]
+	mi := &file_llmos_v1_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2793,7 +3077,7 @@ func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_api_proto_rawDescGZIP(), []int{46}
+	return file_llmos_v1_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CreateJoinTokenResponse) GetToken() string {
@@ -2934,7 +3218,28 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\rstop_after_ms\x18\x03 \x01(\x03R\vstopAfterMs\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\")\n" +
 	"\x11DrainNodeResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"J\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"E\n" +
+	"\x16ListCheckpointsRequest\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"\x82\x01\n" +
+	"\x17ListCheckpointsResponse\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12:\n" +
+	"\vcheckpoints\x18\x02 \x03(\v2\x18.llmos.v1.CheckpointViewR\vcheckpoints\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"\xc3\x02\n" +
+	"\x0eCheckpointView\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\x03R\x04step\x12/\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x19.llmos.v1.CheckpointStateR\x05state\x12\x19\n" +
+	"\bsaved_ms\x18\x04 \x01(\x03R\asavedMs\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x05 \x01(\x03R\tsizeBytes\x12*\n" +
+	"\x05ranks\x18\x06 \x03(\v2\x14.llmos.v1.CheckpointR\x05ranks\x12!\n" +
+	"\franks_needed\x18\a \x01(\x05R\vranksNeeded\x12\x1d\n" +
+	"\n" +
+	"node_names\x18\b \x03(\tR\tnodeNames\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x16\n" +
+	"\x06origin\x18\n" +
+	" \x01(\tR\x06origin\"J\n" +
 	"\x12GetForecastRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1d\n" +
 	"\n" +
@@ -3015,7 +3320,13 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x17CreateJoinTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\x02 \x01(\x03R\texpiresMs2\xb2\x12\n" +
+	"expires_ms\x18\x02 \x01(\x03R\texpiresMs*\xab\x01\n" +
+	"\x0fCheckpointState\x12 \n" +
+	"\x1cCHECKPOINT_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15CHECKPOINT_STATE_GOOD\x10\x01\x12\x1c\n" +
+	"\x18CHECKPOINT_STATE_PARTIAL\x10\x02\x12 \n" +
+	"\x1cCHECKPOINT_STATE_UNREACHABLE\x10\x03\x12\x1b\n" +
+	"\x17CHECKPOINT_STATE_BROKEN\x10\x042\xb1\x13\n" +
 	"\x0eClusterService\x12Y\n" +
 	"\tSubmitJob\x12\x1a.llmos.v1.SubmitJobRequest\x1a\x1b.llmos.v1.SubmitJobResponse\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/jobs\x12O\n" +
 	"\x06GetJob\x12\x17.llmos.v1.GetJobRequest\x1a\x11.llmos.v1.JobView\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs/{job_id}\x12S\n" +
@@ -3047,7 +3358,8 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x10ListReservations\x12!.llmos.v1.ListReservationsRequest\x1a\".llmos.v1.ListReservationsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/reservations\x12r\n" +
 	"\x12GetSchedulerConfig\x12#.llmos.v1.GetSchedulerConfigRequest\x1a\x19.llmos.v1.SchedulerConfig\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/config/scheduler\x12\x80\x01\n" +
 	"\x12SetSchedulerConfig\x12#.llmos.v1.SetSchedulerConfigRequest\x1a$.llmos.v1.SetSchedulerConfigResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\x1a\x14/v1/config/scheduler\x12j\n" +
-	"\tDrainNode\x12\x1a.llmos.v1.DrainNodeRequest\x1a\x1b.llmos.v1.DrainNodeResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/nodes/{node_id}:drain\x12c\n" +
+	"\tDrainNode\x12\x1a.llmos.v1.DrainNodeRequest\x1a\x1b.llmos.v1.DrainNodeResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/nodes/{node_id}:drain\x12}\n" +
+	"\x0fListCheckpoints\x12 .llmos.v1.ListCheckpointsRequest\x1a!.llmos.v1.ListCheckpointsResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/jobs/{job_id}/checkpoints\x12c\n" +
 	"\vGetForecast\x12\x1c.llmos.v1.GetForecastRequest\x1a\x12.llmos.v1.Forecast\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/jobs/{job_id}:forecastB\x1eZ\x1cllmos/proto/llmos/v1;llmosv1b\x06proto3"
 
 var (
@@ -3062,162 +3374,173 @@ func file_llmos_v1_api_proto_rawDescGZIP() []byte {
 	return file_llmos_v1_api_proto_rawDescData
 }
 
-var file_llmos_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_llmos_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_llmos_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_llmos_v1_api_proto_goTypes = []any{
-	(*SubmitJobRequest)(nil),           // 0: llmos.v1.SubmitJobRequest
-	(*SubmitJobResponse)(nil),          // 1: llmos.v1.SubmitJobResponse
-	(*GetJobRequest)(nil),              // 2: llmos.v1.GetJobRequest
-	(*JobView)(nil),                    // 3: llmos.v1.JobView
-	(*Stall)(nil),                      // 4: llmos.v1.Stall
-	(*ListJobsRequest)(nil),            // 5: llmos.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),           // 6: llmos.v1.ListJobsResponse
-	(*StopJobRequest)(nil),             // 7: llmos.v1.StopJobRequest
-	(*StopJobResponse)(nil),            // 8: llmos.v1.StopJobResponse
-	(*ExplainJobRequest)(nil),          // 9: llmos.v1.ExplainJobRequest
-	(*Explanation)(nil),                // 10: llmos.v1.Explanation
-	(*PlanJobRequest)(nil),             // 11: llmos.v1.PlanJobRequest
-	(*PlanJobResponse)(nil),            // 12: llmos.v1.PlanJobResponse
-	(*PlannedTask)(nil),                // 13: llmos.v1.PlannedTask
-	(*ListQueuesRequest)(nil),          // 14: llmos.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),         // 15: llmos.v1.ListQueuesResponse
-	(*QueueView)(nil),                  // 16: llmos.v1.QueueView
-	(*SetQueuesRequest)(nil),           // 17: llmos.v1.SetQueuesRequest
-	(*SetQueuesResponse)(nil),          // 18: llmos.v1.SetQueuesResponse
-	(*ListUsageRequest)(nil),           // 19: llmos.v1.ListUsageRequest
-	(*ListUsageResponse)(nil),          // 20: llmos.v1.ListUsageResponse
-	(*CreateReservationRequest)(nil),   // 21: llmos.v1.CreateReservationRequest
-	(*CreateReservationResponse)(nil),  // 22: llmos.v1.CreateReservationResponse
-	(*RemoveReservationRequest)(nil),   // 23: llmos.v1.RemoveReservationRequest
-	(*RemoveReservationResponse)(nil),  // 24: llmos.v1.RemoveReservationResponse
-	(*ListReservationsRequest)(nil),    // 25: llmos.v1.ListReservationsRequest
-	(*ListReservationsResponse)(nil),   // 26: llmos.v1.ListReservationsResponse
-	(*GetSchedulerConfigRequest)(nil),  // 27: llmos.v1.GetSchedulerConfigRequest
-	(*SetSchedulerConfigRequest)(nil),  // 28: llmos.v1.SetSchedulerConfigRequest
-	(*SetSchedulerConfigResponse)(nil), // 29: llmos.v1.SetSchedulerConfigResponse
-	(*DrainNodeRequest)(nil),           // 30: llmos.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),          // 31: llmos.v1.DrainNodeResponse
-	(*GetForecastRequest)(nil),         // 32: llmos.v1.GetForecastRequest
-	(*Forecast)(nil),                   // 33: llmos.v1.Forecast
-	(*ForecastSeries)(nil),             // 34: llmos.v1.ForecastSeries
-	(*ForecastPoint)(nil),              // 35: llmos.v1.ForecastPoint
-	(*WatchJobRequest)(nil),            // 36: llmos.v1.WatchJobRequest
-	(*ListNodesRequest)(nil),           // 37: llmos.v1.ListNodesRequest
-	(*NodeView)(nil),                   // 38: llmos.v1.NodeView
-	(*ListNodesResponse)(nil),          // 39: llmos.v1.ListNodesResponse
-	(*RemoveNodeRequest)(nil),          // 40: llmos.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 41: llmos.v1.RemoveNodeResponse
-	(*GetStatusRequest)(nil),           // 42: llmos.v1.GetStatusRequest
-	(*ServerStatus)(nil),               // 43: llmos.v1.ServerStatus
-	(*ClusterStatus)(nil),              // 44: llmos.v1.ClusterStatus
-	(*CreateJoinTokenRequest)(nil),     // 45: llmos.v1.CreateJoinTokenRequest
-	(*CreateJoinTokenResponse)(nil),    // 46: llmos.v1.CreateJoinTokenResponse
-	(*JobSpec)(nil),                    // 47: llmos.v1.JobSpec
-	(*Job)(nil),                        // 48: llmos.v1.Job
-	(*Attempt)(nil),                    // 49: llmos.v1.Attempt
-	(*Task)(nil),                       // 50: llmos.v1.Task
-	(*Allocation)(nil),                 // 51: llmos.v1.Allocation
-	(*Progress)(nil),                   // 52: llmos.v1.Progress
-	(*Event)(nil),                      // 53: llmos.v1.Event
-	(JobState)(0),                      // 54: llmos.v1.JobState
-	(*Queue)(nil),                      // 55: llmos.v1.Queue
-	(*QuotaLimit)(nil),                 // 56: llmos.v1.QuotaLimit
-	(*UsageDay)(nil),                   // 57: llmos.v1.UsageDay
-	(*Reservation)(nil),                // 58: llmos.v1.Reservation
-	(*SchedulerConfig)(nil),            // 59: llmos.v1.SchedulerConfig
-	(*Node)(nil),                       // 60: llmos.v1.Node
-	(*NodeAccount)(nil),                // 61: llmos.v1.NodeAccount
-	(MemberRole)(0),                    // 62: llmos.v1.MemberRole
-	(*ReadLogsRequest)(nil),            // 63: llmos.v1.ReadLogsRequest
-	(*ExecInput)(nil),                  // 64: llmos.v1.ExecInput
-	(*ForwardInput)(nil),               // 65: llmos.v1.ForwardInput
-	(*LogChunk)(nil),                   // 66: llmos.v1.LogChunk
-	(*ExecOutput)(nil),                 // 67: llmos.v1.ExecOutput
-	(*ForwardOutput)(nil),              // 68: llmos.v1.ForwardOutput
+	(CheckpointState)(0),               // 0: llmos.v1.CheckpointState
+	(*SubmitJobRequest)(nil),           // 1: llmos.v1.SubmitJobRequest
+	(*SubmitJobResponse)(nil),          // 2: llmos.v1.SubmitJobResponse
+	(*GetJobRequest)(nil),              // 3: llmos.v1.GetJobRequest
+	(*JobView)(nil),                    // 4: llmos.v1.JobView
+	(*Stall)(nil),                      // 5: llmos.v1.Stall
+	(*ListJobsRequest)(nil),            // 6: llmos.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),           // 7: llmos.v1.ListJobsResponse
+	(*StopJobRequest)(nil),             // 8: llmos.v1.StopJobRequest
+	(*StopJobResponse)(nil),            // 9: llmos.v1.StopJobResponse
+	(*ExplainJobRequest)(nil),          // 10: llmos.v1.ExplainJobRequest
+	(*Explanation)(nil),                // 11: llmos.v1.Explanation
+	(*PlanJobRequest)(nil),             // 12: llmos.v1.PlanJobRequest
+	(*PlanJobResponse)(nil),            // 13: llmos.v1.PlanJobResponse
+	(*PlannedTask)(nil),                // 14: llmos.v1.PlannedTask
+	(*ListQueuesRequest)(nil),          // 15: llmos.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),         // 16: llmos.v1.ListQueuesResponse
+	(*QueueView)(nil),                  // 17: llmos.v1.QueueView
+	(*SetQueuesRequest)(nil),           // 18: llmos.v1.SetQueuesRequest
+	(*SetQueuesResponse)(nil),          // 19: llmos.v1.SetQueuesResponse
+	(*ListUsageRequest)(nil),           // 20: llmos.v1.ListUsageRequest
+	(*ListUsageResponse)(nil),          // 21: llmos.v1.ListUsageResponse
+	(*CreateReservationRequest)(nil),   // 22: llmos.v1.CreateReservationRequest
+	(*CreateReservationResponse)(nil),  // 23: llmos.v1.CreateReservationResponse
+	(*RemoveReservationRequest)(nil),   // 24: llmos.v1.RemoveReservationRequest
+	(*RemoveReservationResponse)(nil),  // 25: llmos.v1.RemoveReservationResponse
+	(*ListReservationsRequest)(nil),    // 26: llmos.v1.ListReservationsRequest
+	(*ListReservationsResponse)(nil),   // 27: llmos.v1.ListReservationsResponse
+	(*GetSchedulerConfigRequest)(nil),  // 28: llmos.v1.GetSchedulerConfigRequest
+	(*SetSchedulerConfigRequest)(nil),  // 29: llmos.v1.SetSchedulerConfigRequest
+	(*SetSchedulerConfigResponse)(nil), // 30: llmos.v1.SetSchedulerConfigResponse
+	(*DrainNodeRequest)(nil),           // 31: llmos.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),          // 32: llmos.v1.DrainNodeResponse
+	(*ListCheckpointsRequest)(nil),     // 33: llmos.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),    // 34: llmos.v1.ListCheckpointsResponse
+	(*CheckpointView)(nil),             // 35: llmos.v1.CheckpointView
+	(*GetForecastRequest)(nil),         // 36: llmos.v1.GetForecastRequest
+	(*Forecast)(nil),                   // 37: llmos.v1.Forecast
+	(*ForecastSeries)(nil),             // 38: llmos.v1.ForecastSeries
+	(*ForecastPoint)(nil),              // 39: llmos.v1.ForecastPoint
+	(*WatchJobRequest)(nil),            // 40: llmos.v1.WatchJobRequest
+	(*ListNodesRequest)(nil),           // 41: llmos.v1.ListNodesRequest
+	(*NodeView)(nil),                   // 42: llmos.v1.NodeView
+	(*ListNodesResponse)(nil),          // 43: llmos.v1.ListNodesResponse
+	(*RemoveNodeRequest)(nil),          // 44: llmos.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 45: llmos.v1.RemoveNodeResponse
+	(*GetStatusRequest)(nil),           // 46: llmos.v1.GetStatusRequest
+	(*ServerStatus)(nil),               // 47: llmos.v1.ServerStatus
+	(*ClusterStatus)(nil),              // 48: llmos.v1.ClusterStatus
+	(*CreateJoinTokenRequest)(nil),     // 49: llmos.v1.CreateJoinTokenRequest
+	(*CreateJoinTokenResponse)(nil),    // 50: llmos.v1.CreateJoinTokenResponse
+	(*JobSpec)(nil),                    // 51: llmos.v1.JobSpec
+	(*Job)(nil),                        // 52: llmos.v1.Job
+	(*Attempt)(nil),                    // 53: llmos.v1.Attempt
+	(*Task)(nil),                       // 54: llmos.v1.Task
+	(*Allocation)(nil),                 // 55: llmos.v1.Allocation
+	(*Progress)(nil),                   // 56: llmos.v1.Progress
+	(*Event)(nil),                      // 57: llmos.v1.Event
+	(JobState)(0),                      // 58: llmos.v1.JobState
+	(*Queue)(nil),                      // 59: llmos.v1.Queue
+	(*QuotaLimit)(nil),                 // 60: llmos.v1.QuotaLimit
+	(*UsageDay)(nil),                   // 61: llmos.v1.UsageDay
+	(*Reservation)(nil),                // 62: llmos.v1.Reservation
+	(*SchedulerConfig)(nil),            // 63: llmos.v1.SchedulerConfig
+	(*Checkpoint)(nil),                 // 64: llmos.v1.Checkpoint
+	(*Node)(nil),                       // 65: llmos.v1.Node
+	(*NodeAccount)(nil),                // 66: llmos.v1.NodeAccount
+	(MemberRole)(0),                    // 67: llmos.v1.MemberRole
+	(*ReadLogsRequest)(nil),            // 68: llmos.v1.ReadLogsRequest
+	(*ExecInput)(nil),                  // 69: llmos.v1.ExecInput
+	(*ForwardInput)(nil),               // 70: llmos.v1.ForwardInput
+	(*LogChunk)(nil),                   // 71: llmos.v1.LogChunk
+	(*ExecOutput)(nil),                 // 72: llmos.v1.ExecOutput
+	(*ForwardOutput)(nil),              // 73: llmos.v1.ForwardOutput
 }
 var file_llmos_v1_api_proto_depIdxs = []int32{
-	47, // 0: llmos.v1.SubmitJobRequest.spec:type_name -> llmos.v1.JobSpec
-	48, // 1: llmos.v1.JobView.job:type_name -> llmos.v1.Job
-	49, // 2: llmos.v1.JobView.attempt:type_name -> llmos.v1.Attempt
-	50, // 3: llmos.v1.JobView.tasks:type_name -> llmos.v1.Task
-	51, // 4: llmos.v1.JobView.allocations:type_name -> llmos.v1.Allocation
-	52, // 5: llmos.v1.JobView.progress:type_name -> llmos.v1.Progress
-	53, // 6: llmos.v1.JobView.events:type_name -> llmos.v1.Event
-	4,  // 7: llmos.v1.JobView.stalls:type_name -> llmos.v1.Stall
-	3,  // 8: llmos.v1.ListJobsResponse.jobs:type_name -> llmos.v1.JobView
-	54, // 9: llmos.v1.Explanation.state:type_name -> llmos.v1.JobState
-	53, // 10: llmos.v1.Explanation.events:type_name -> llmos.v1.Event
-	47, // 11: llmos.v1.PlanJobRequest.spec:type_name -> llmos.v1.JobSpec
-	13, // 12: llmos.v1.PlanJobResponse.tasks:type_name -> llmos.v1.PlannedTask
-	10, // 13: llmos.v1.PlanJobResponse.explanation:type_name -> llmos.v1.Explanation
-	16, // 14: llmos.v1.ListQueuesResponse.queues:type_name -> llmos.v1.QueueView
-	55, // 15: llmos.v1.QueueView.queue:type_name -> llmos.v1.Queue
-	56, // 16: llmos.v1.QueueView.used:type_name -> llmos.v1.QuotaLimit
-	55, // 17: llmos.v1.SetQueuesRequest.queues:type_name -> llmos.v1.Queue
-	57, // 18: llmos.v1.ListUsageResponse.days:type_name -> llmos.v1.UsageDay
-	58, // 19: llmos.v1.CreateReservationRequest.reservation:type_name -> llmos.v1.Reservation
-	58, // 20: llmos.v1.ListReservationsResponse.reservations:type_name -> llmos.v1.Reservation
-	59, // 21: llmos.v1.SetSchedulerConfigRequest.config:type_name -> llmos.v1.SchedulerConfig
-	34, // 22: llmos.v1.Forecast.series:type_name -> llmos.v1.ForecastSeries
-	35, // 23: llmos.v1.ForecastSeries.samples:type_name -> llmos.v1.ForecastPoint
-	35, // 24: llmos.v1.ForecastSeries.band:type_name -> llmos.v1.ForecastPoint
-	60, // 25: llmos.v1.NodeView.node:type_name -> llmos.v1.Node
-	61, // 26: llmos.v1.NodeView.account:type_name -> llmos.v1.NodeAccount
-	38, // 27: llmos.v1.ListNodesResponse.nodes:type_name -> llmos.v1.NodeView
-	43, // 28: llmos.v1.ClusterStatus.servers:type_name -> llmos.v1.ServerStatus
-	62, // 29: llmos.v1.CreateJoinTokenRequest.role:type_name -> llmos.v1.MemberRole
-	0,  // 30: llmos.v1.ClusterService.SubmitJob:input_type -> llmos.v1.SubmitJobRequest
-	2,  // 31: llmos.v1.ClusterService.GetJob:input_type -> llmos.v1.GetJobRequest
-	5,  // 32: llmos.v1.ClusterService.ListJobs:input_type -> llmos.v1.ListJobsRequest
-	7,  // 33: llmos.v1.ClusterService.StopJob:input_type -> llmos.v1.StopJobRequest
-	9,  // 34: llmos.v1.ClusterService.ExplainJob:input_type -> llmos.v1.ExplainJobRequest
-	36, // 35: llmos.v1.ClusterService.WatchJob:input_type -> llmos.v1.WatchJobRequest
-	63, // 36: llmos.v1.ClusterService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
-	64, // 37: llmos.v1.ClusterService.Exec:input_type -> llmos.v1.ExecInput
-	65, // 38: llmos.v1.ClusterService.Forward:input_type -> llmos.v1.ForwardInput
-	37, // 39: llmos.v1.ClusterService.ListNodes:input_type -> llmos.v1.ListNodesRequest
-	40, // 40: llmos.v1.ClusterService.RemoveNode:input_type -> llmos.v1.RemoveNodeRequest
-	42, // 41: llmos.v1.ClusterService.GetStatus:input_type -> llmos.v1.GetStatusRequest
-	45, // 42: llmos.v1.ClusterService.CreateJoinToken:input_type -> llmos.v1.CreateJoinTokenRequest
-	11, // 43: llmos.v1.ClusterService.PlanJob:input_type -> llmos.v1.PlanJobRequest
-	14, // 44: llmos.v1.ClusterService.ListQueues:input_type -> llmos.v1.ListQueuesRequest
-	17, // 45: llmos.v1.ClusterService.SetQueues:input_type -> llmos.v1.SetQueuesRequest
-	19, // 46: llmos.v1.ClusterService.ListUsage:input_type -> llmos.v1.ListUsageRequest
-	21, // 47: llmos.v1.ClusterService.CreateReservation:input_type -> llmos.v1.CreateReservationRequest
-	23, // 48: llmos.v1.ClusterService.RemoveReservation:input_type -> llmos.v1.RemoveReservationRequest
-	25, // 49: llmos.v1.ClusterService.ListReservations:input_type -> llmos.v1.ListReservationsRequest
-	27, // 50: llmos.v1.ClusterService.GetSchedulerConfig:input_type -> llmos.v1.GetSchedulerConfigRequest
-	28, // 51: llmos.v1.ClusterService.SetSchedulerConfig:input_type -> llmos.v1.SetSchedulerConfigRequest
-	30, // 52: llmos.v1.ClusterService.DrainNode:input_type -> llmos.v1.DrainNodeRequest
-	32, // 53: llmos.v1.ClusterService.GetForecast:input_type -> llmos.v1.GetForecastRequest
-	1,  // 54: llmos.v1.ClusterService.SubmitJob:output_type -> llmos.v1.SubmitJobResponse
-	3,  // 55: llmos.v1.ClusterService.GetJob:output_type -> llmos.v1.JobView
-	6,  // 56: llmos.v1.ClusterService.ListJobs:output_type -> llmos.v1.ListJobsResponse
-	8,  // 57: llmos.v1.ClusterService.StopJob:output_type -> llmos.v1.StopJobResponse
-	10, // 58: llmos.v1.ClusterService.ExplainJob:output_type -> llmos.v1.Explanation
-	3,  // 59: llmos.v1.ClusterService.WatchJob:output_type -> llmos.v1.JobView
-	66, // 60: llmos.v1.ClusterService.ReadLogs:output_type -> llmos.v1.LogChunk
-	67, // 61: llmos.v1.ClusterService.Exec:output_type -> llmos.v1.ExecOutput
-	68, // 62: llmos.v1.ClusterService.Forward:output_type -> llmos.v1.ForwardOutput
-	39, // 63: llmos.v1.ClusterService.ListNodes:output_type -> llmos.v1.ListNodesResponse
-	41, // 64: llmos.v1.ClusterService.RemoveNode:output_type -> llmos.v1.RemoveNodeResponse
-	44, // 65: llmos.v1.ClusterService.GetStatus:output_type -> llmos.v1.ClusterStatus
-	46, // 66: llmos.v1.ClusterService.CreateJoinToken:output_type -> llmos.v1.CreateJoinTokenResponse
-	12, // 67: llmos.v1.ClusterService.PlanJob:output_type -> llmos.v1.PlanJobResponse
-	15, // 68: llmos.v1.ClusterService.ListQueues:output_type -> llmos.v1.ListQueuesResponse
-	18, // 69: llmos.v1.ClusterService.SetQueues:output_type -> llmos.v1.SetQueuesResponse
-	20, // 70: llmos.v1.ClusterService.ListUsage:output_type -> llmos.v1.ListUsageResponse
-	22, // 71: llmos.v1.ClusterService.CreateReservation:output_type -> llmos.v1.CreateReservationResponse
-	24, // 72: llmos.v1.ClusterService.RemoveReservation:output_type -> llmos.v1.RemoveReservationResponse
-	26, // 73: llmos.v1.ClusterService.ListReservations:output_type -> llmos.v1.ListReservationsResponse
-	59, // 74: llmos.v1.ClusterService.GetSchedulerConfig:output_type -> llmos.v1.SchedulerConfig
-	29, // 75: llmos.v1.ClusterService.SetSchedulerConfig:output_type -> llmos.v1.SetSchedulerConfigResponse
-	31, // 76: llmos.v1.ClusterService.DrainNode:output_type -> llmos.v1.DrainNodeResponse
-	33, // 77: llmos.v1.ClusterService.GetForecast:output_type -> llmos.v1.Forecast
-	54, // [54:78] is the sub-list for method output_type
-	30, // [30:54] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	51, // 0: llmos.v1.SubmitJobRequest.spec:type_name -> llmos.v1.JobSpec
+	52, // 1: llmos.v1.JobView.job:type_name -> llmos.v1.Job
+	53, // 2: llmos.v1.JobView.attempt:type_name -> llmos.v1.Attempt
+	54, // 3: llmos.v1.JobView.tasks:type_name -> llmos.v1.Task
+	55, // 4: llmos.v1.JobView.allocations:type_name -> llmos.v1.Allocation
+	56, // 5: llmos.v1.JobView.progress:type_name -> llmos.v1.Progress
+	57, // 6: llmos.v1.JobView.events:type_name -> llmos.v1.Event
+	5,  // 7: llmos.v1.JobView.stalls:type_name -> llmos.v1.Stall
+	4,  // 8: llmos.v1.ListJobsResponse.jobs:type_name -> llmos.v1.JobView
+	58, // 9: llmos.v1.Explanation.state:type_name -> llmos.v1.JobState
+	57, // 10: llmos.v1.Explanation.events:type_name -> llmos.v1.Event
+	51, // 11: llmos.v1.PlanJobRequest.spec:type_name -> llmos.v1.JobSpec
+	14, // 12: llmos.v1.PlanJobResponse.tasks:type_name -> llmos.v1.PlannedTask
+	11, // 13: llmos.v1.PlanJobResponse.explanation:type_name -> llmos.v1.Explanation
+	17, // 14: llmos.v1.ListQueuesResponse.queues:type_name -> llmos.v1.QueueView
+	59, // 15: llmos.v1.QueueView.queue:type_name -> llmos.v1.Queue
+	60, // 16: llmos.v1.QueueView.used:type_name -> llmos.v1.QuotaLimit
+	59, // 17: llmos.v1.SetQueuesRequest.queues:type_name -> llmos.v1.Queue
+	61, // 18: llmos.v1.ListUsageResponse.days:type_name -> llmos.v1.UsageDay
+	62, // 19: llmos.v1.CreateReservationRequest.reservation:type_name -> llmos.v1.Reservation
+	62, // 20: llmos.v1.ListReservationsResponse.reservations:type_name -> llmos.v1.Reservation
+	63, // 21: llmos.v1.SetSchedulerConfigRequest.config:type_name -> llmos.v1.SchedulerConfig
+	35, // 22: llmos.v1.ListCheckpointsResponse.checkpoints:type_name -> llmos.v1.CheckpointView
+	0,  // 23: llmos.v1.CheckpointView.state:type_name -> llmos.v1.CheckpointState
+	64, // 24: llmos.v1.CheckpointView.ranks:type_name -> llmos.v1.Checkpoint
+	38, // 25: llmos.v1.Forecast.series:type_name -> llmos.v1.ForecastSeries
+	39, // 26: llmos.v1.ForecastSeries.samples:type_name -> llmos.v1.ForecastPoint
+	39, // 27: llmos.v1.ForecastSeries.band:type_name -> llmos.v1.ForecastPoint
+	65, // 28: llmos.v1.NodeView.node:type_name -> llmos.v1.Node
+	66, // 29: llmos.v1.NodeView.account:type_name -> llmos.v1.NodeAccount
+	42, // 30: llmos.v1.ListNodesResponse.nodes:type_name -> llmos.v1.NodeView
+	47, // 31: llmos.v1.ClusterStatus.servers:type_name -> llmos.v1.ServerStatus
+	67, // 32: llmos.v1.CreateJoinTokenRequest.role:type_name -> llmos.v1.MemberRole
+	1,  // 33: llmos.v1.ClusterService.SubmitJob:input_type -> llmos.v1.SubmitJobRequest
+	3,  // 34: llmos.v1.ClusterService.GetJob:input_type -> llmos.v1.GetJobRequest
+	6,  // 35: llmos.v1.ClusterService.ListJobs:input_type -> llmos.v1.ListJobsRequest
+	8,  // 36: llmos.v1.ClusterService.StopJob:input_type -> llmos.v1.StopJobRequest
+	10, // 37: llmos.v1.ClusterService.ExplainJob:input_type -> llmos.v1.ExplainJobRequest
+	40, // 38: llmos.v1.ClusterService.WatchJob:input_type -> llmos.v1.WatchJobRequest
+	68, // 39: llmos.v1.ClusterService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
+	69, // 40: llmos.v1.ClusterService.Exec:input_type -> llmos.v1.ExecInput
+	70, // 41: llmos.v1.ClusterService.Forward:input_type -> llmos.v1.ForwardInput
+	41, // 42: llmos.v1.ClusterService.ListNodes:input_type -> llmos.v1.ListNodesRequest
+	44, // 43: llmos.v1.ClusterService.RemoveNode:input_type -> llmos.v1.RemoveNodeRequest
+	46, // 44: llmos.v1.ClusterService.GetStatus:input_type -> llmos.v1.GetStatusRequest
+	49, // 45: llmos.v1.ClusterService.CreateJoinToken:input_type -> llmos.v1.CreateJoinTokenRequest
+	12, // 46: llmos.v1.ClusterService.PlanJob:input_type -> llmos.v1.PlanJobRequest
+	15, // 47: llmos.v1.ClusterService.ListQueues:input_type -> llmos.v1.ListQueuesRequest
+	18, // 48: llmos.v1.ClusterService.SetQueues:input_type -> llmos.v1.SetQueuesRequest
+	20, // 49: llmos.v1.ClusterService.ListUsage:input_type -> llmos.v1.ListUsageRequest
+	22, // 50: llmos.v1.ClusterService.CreateReservation:input_type -> llmos.v1.CreateReservationRequest
+	24, // 51: llmos.v1.ClusterService.RemoveReservation:input_type -> llmos.v1.RemoveReservationRequest
+	26, // 52: llmos.v1.ClusterService.ListReservations:input_type -> llmos.v1.ListReservationsRequest
+	28, // 53: llmos.v1.ClusterService.GetSchedulerConfig:input_type -> llmos.v1.GetSchedulerConfigRequest
+	29, // 54: llmos.v1.ClusterService.SetSchedulerConfig:input_type -> llmos.v1.SetSchedulerConfigRequest
+	31, // 55: llmos.v1.ClusterService.DrainNode:input_type -> llmos.v1.DrainNodeRequest
+	33, // 56: llmos.v1.ClusterService.ListCheckpoints:input_type -> llmos.v1.ListCheckpointsRequest
+	36, // 57: llmos.v1.ClusterService.GetForecast:input_type -> llmos.v1.GetForecastRequest
+	2,  // 58: llmos.v1.ClusterService.SubmitJob:output_type -> llmos.v1.SubmitJobResponse
+	4,  // 59: llmos.v1.ClusterService.GetJob:output_type -> llmos.v1.JobView
+	7,  // 60: llmos.v1.ClusterService.ListJobs:output_type -> llmos.v1.ListJobsResponse
+	9,  // 61: llmos.v1.ClusterService.StopJob:output_type -> llmos.v1.StopJobResponse
+	11, // 62: llmos.v1.ClusterService.ExplainJob:output_type -> llmos.v1.Explanation
+	4,  // 63: llmos.v1.ClusterService.WatchJob:output_type -> llmos.v1.JobView
+	71, // 64: llmos.v1.ClusterService.ReadLogs:output_type -> llmos.v1.LogChunk
+	72, // 65: llmos.v1.ClusterService.Exec:output_type -> llmos.v1.ExecOutput
+	73, // 66: llmos.v1.ClusterService.Forward:output_type -> llmos.v1.ForwardOutput
+	43, // 67: llmos.v1.ClusterService.ListNodes:output_type -> llmos.v1.ListNodesResponse
+	45, // 68: llmos.v1.ClusterService.RemoveNode:output_type -> llmos.v1.RemoveNodeResponse
+	48, // 69: llmos.v1.ClusterService.GetStatus:output_type -> llmos.v1.ClusterStatus
+	50, // 70: llmos.v1.ClusterService.CreateJoinToken:output_type -> llmos.v1.CreateJoinTokenResponse
+	13, // 71: llmos.v1.ClusterService.PlanJob:output_type -> llmos.v1.PlanJobResponse
+	16, // 72: llmos.v1.ClusterService.ListQueues:output_type -> llmos.v1.ListQueuesResponse
+	19, // 73: llmos.v1.ClusterService.SetQueues:output_type -> llmos.v1.SetQueuesResponse
+	21, // 74: llmos.v1.ClusterService.ListUsage:output_type -> llmos.v1.ListUsageResponse
+	23, // 75: llmos.v1.ClusterService.CreateReservation:output_type -> llmos.v1.CreateReservationResponse
+	25, // 76: llmos.v1.ClusterService.RemoveReservation:output_type -> llmos.v1.RemoveReservationResponse
+	27, // 77: llmos.v1.ClusterService.ListReservations:output_type -> llmos.v1.ListReservationsResponse
+	63, // 78: llmos.v1.ClusterService.GetSchedulerConfig:output_type -> llmos.v1.SchedulerConfig
+	30, // 79: llmos.v1.ClusterService.SetSchedulerConfig:output_type -> llmos.v1.SetSchedulerConfigResponse
+	32, // 80: llmos.v1.ClusterService.DrainNode:output_type -> llmos.v1.DrainNodeResponse
+	34, // 81: llmos.v1.ClusterService.ListCheckpoints:output_type -> llmos.v1.ListCheckpointsResponse
+	37, // 82: llmos.v1.ClusterService.GetForecast:output_type -> llmos.v1.Forecast
+	58, // [58:83] is the sub-list for method output_type
+	33, // [33:58] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_api_proto_init() }
@@ -3233,13 +3556,14 @@ func file_llmos_v1_api_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_api_proto_rawDesc), len(file_llmos_v1_api_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   47,
+			NumEnums:      1,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_llmos_v1_api_proto_goTypes,
 		DependencyIndexes: file_llmos_v1_api_proto_depIdxs,
+		EnumInfos:         file_llmos_v1_api_proto_enumTypes,
 		MessageInfos:      file_llmos_v1_api_proto_msgTypes,
 	}.Build()
 	File_llmos_v1_api_proto = out.File

@@ -44,6 +44,7 @@ const (
 	ClusterService_GetSchedulerConfig_FullMethodName = "/llmos.v1.ClusterService/GetSchedulerConfig"
 	ClusterService_SetSchedulerConfig_FullMethodName = "/llmos.v1.ClusterService/SetSchedulerConfig"
 	ClusterService_DrainNode_FullMethodName          = "/llmos.v1.ClusterService/DrainNode"
+	ClusterService_ListCheckpoints_FullMethodName    = "/llmos.v1.ClusterService/ListCheckpoints"
 	ClusterService_GetForecast_FullMethodName        = "/llmos.v1.ClusterService/GetForecast"
 )
 
@@ -74,6 +75,7 @@ type ClusterServiceClient interface {
 	GetSchedulerConfig(ctx context.Context, in *GetSchedulerConfigRequest, opts ...grpc.CallOption) (*SchedulerConfig, error)
 	SetSchedulerConfig(ctx context.Context, in *SetSchedulerConfigRequest, opts ...grpc.CallOption) (*SetSchedulerConfigResponse, error)
 	DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error)
+	ListCheckpoints(ctx context.Context, in *ListCheckpointsRequest, opts ...grpc.CallOption) (*ListCheckpointsResponse, error)
 	GetForecast(ctx context.Context, in *GetForecastRequest, opts ...grpc.CallOption) (*Forecast, error)
 }
 
@@ -339,6 +341,16 @@ func (c *clusterServiceClient) DrainNode(ctx context.Context, in *DrainNodeReque
 	return out, nil
 }
 
+func (c *clusterServiceClient) ListCheckpoints(ctx context.Context, in *ListCheckpointsRequest, opts ...grpc.CallOption) (*ListCheckpointsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCheckpointsResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ListCheckpoints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *clusterServiceClient) GetForecast(ctx context.Context, in *GetForecastRequest, opts ...grpc.CallOption) (*Forecast, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Forecast)
@@ -376,6 +388,7 @@ type ClusterServiceServer interface {
 	GetSchedulerConfig(context.Context, *GetSchedulerConfigRequest) (*SchedulerConfig, error)
 	SetSchedulerConfig(context.Context, *SetSchedulerConfigRequest) (*SetSchedulerConfigResponse, error)
 	DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error)
+	ListCheckpoints(context.Context, *ListCheckpointsRequest) (*ListCheckpointsResponse, error)
 	GetForecast(context.Context, *GetForecastRequest) (*Forecast, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }
@@ -455,6 +468,9 @@ func (UnimplementedClusterServiceServer) SetSchedulerConfig(context.Context, *Se
 }
 func (UnimplementedClusterServiceServer) DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DrainNode not implemented")
+}
+func (UnimplementedClusterServiceServer) ListCheckpoints(context.Context, *ListCheckpointsRequest) (*ListCheckpointsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCheckpoints not implemented")
 }
 func (UnimplementedClusterServiceServer) GetForecast(context.Context, *GetForecastRequest) (*Forecast, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetForecast not implemented")
@@ -858,6 +874,24 @@ func _ClusterService_DrainNode_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_ListCheckpoints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCheckpointsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ListCheckpoints(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ListCheckpoints_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ListCheckpoints(ctx, req.(*ListCheckpointsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ClusterService_GetForecast_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetForecastRequest)
 	if err := dec(in); err != nil {
@@ -958,6 +992,10 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DrainNode",
 			Handler:    _ClusterService_DrainNode_Handler,
+		},
+		{
+			MethodName: "ListCheckpoints",
+			Handler:    _ClusterService_ListCheckpoints_Handler,
 		},
 		{
 			MethodName: "GetForecast",

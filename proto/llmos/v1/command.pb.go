@@ -110,6 +110,9 @@ type Command struct {
 	//	*Command_FireCron
 	//	*Command_DrainNode
 	//	*Command_LapseClaims
+	//	*Command_RegisterCheckpoint
+	//	*Command_LoseCheckpoint
+	//	*Command_PruneCheckpoints
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -332,6 +335,33 @@ func (x *Command) GetLapseClaims() *LapseClaims {
 	return nil
 }
 
+func (x *Command) GetRegisterCheckpoint() *RegisterCheckpoint {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RegisterCheckpoint); ok {
+			return x.RegisterCheckpoint
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetLoseCheckpoint() *LoseCheckpoint {
+	if x != nil {
+		if x, ok := x.Op.(*Command_LoseCheckpoint); ok {
+			return x.LoseCheckpoint
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPruneCheckpoints() *PruneCheckpoints {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PruneCheckpoints); ok {
+			return x.PruneCheckpoints
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -416,6 +446,18 @@ type Command_LapseClaims struct {
 	LapseClaims *LapseClaims `protobuf:"bytes,20,opt,name=lapse_claims,json=lapseClaims,proto3,oneof"`
 }
 
+type Command_RegisterCheckpoint struct {
+	RegisterCheckpoint *RegisterCheckpoint `protobuf:"bytes,21,opt,name=register_checkpoint,json=registerCheckpoint,proto3,oneof"`
+}
+
+type Command_LoseCheckpoint struct {
+	LoseCheckpoint *LoseCheckpoint `protobuf:"bytes,22,opt,name=lose_checkpoint,json=loseCheckpoint,proto3,oneof"`
+}
+
+type Command_PruneCheckpoints struct {
+	PruneCheckpoints *PruneCheckpoints `protobuf:"bytes,23,opt,name=prune_checkpoints,json=pruneCheckpoints,proto3,oneof"`
+}
+
 func (*Command_InitCluster) isCommand_Op() {}
 
 func (*Command_SubmitJob) isCommand_Op() {}
@@ -455,6 +497,12 @@ func (*Command_FireCron) isCommand_Op() {}
 func (*Command_DrainNode) isCommand_Op() {}
 
 func (*Command_LapseClaims) isCommand_Op() {}
+
+func (*Command_RegisterCheckpoint) isCommand_Op() {}
+
+func (*Command_LoseCheckpoint) isCommand_Op() {}
+
+func (*Command_PruneCheckpoints) isCommand_Op() {}
 
 type InitCluster struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1173,6 +1221,7 @@ type TaskReport struct {
 	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
 	StartedMs     int64                  `protobuf:"varint,7,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
 	EndedMs       int64                  `protobuf:"varint,8,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
+	ResumeFailed  bool                   `protobuf:"varint,9,opt,name=resume_failed,json=resumeFailed,proto3" json:"resume_failed,omitempty"` // it never ran, because its checkpoint could not be had: nothing goes on from that step any more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1261,6 +1310,13 @@ func (x *TaskReport) GetEndedMs() int64 {
 		return x.EndedMs
 	}
 	return 0
+}
+
+func (x *TaskReport) GetResumeFailed() bool {
+	if x != nil {
+		return x.ResumeFailed
+	}
+	return false
 }
 
 // LoseTasks declares tasks of a silent node lost. Their allocations stay until the node answers.
@@ -1885,6 +1941,167 @@ func (x *LapseClaims) GetJobIds() []string {
 	return nil
 }
 
+// RegisterCheckpoint says that a node holds a checkpoint. The first such word is the commit of
+// the checkpoint: only the node of the rank's task may speak it, and only for the newest
+// attempt. Any node may say later that it holds a copy of what is registered.
+type RegisterCheckpoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Checkpoint    *Checkpoint            `protobuf:"bytes,2,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // node_ids are not read; with a fault and no manifest it is one that was refused
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegisterCheckpoint) Reset() {
+	*x = RegisterCheckpoint{}
+	mi := &file_llmos_v1_command_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterCheckpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterCheckpoint) ProtoMessage() {}
+
+func (x *RegisterCheckpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_command_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterCheckpoint.ProtoReflect.Descriptor instead.
+func (*RegisterCheckpoint) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RegisterCheckpoint) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *RegisterCheckpoint) GetCheckpoint() *Checkpoint {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+// LoseCheckpoint says that a node holds no good copy of a checkpoint.
+type LoseCheckpoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Checkpoint    *Checkpoint            `protobuf:"bytes,2,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // job, epoch, step, rank and manifest name it
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoseCheckpoint) Reset() {
+	*x = LoseCheckpoint{}
+	mi := &file_llmos_v1_command_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoseCheckpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoseCheckpoint) ProtoMessage() {}
+
+func (x *LoseCheckpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_command_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoseCheckpoint.ProtoReflect.Descriptor instead.
+func (*LoseCheckpoint) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *LoseCheckpoint) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *LoseCheckpoint) GetCheckpoint() *Checkpoint {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *LoseCheckpoint) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// PruneCheckpoints forgets the checkpoints of a job that its policy does not keep.
+type PruneCheckpoints struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneCheckpoints) Reset() {
+	*x = PruneCheckpoints{}
+	mi := &file_llmos_v1_command_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneCheckpoints) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneCheckpoints) ProtoMessage() {}
+
+func (x *PruneCheckpoints) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_command_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneCheckpoints.ProtoReflect.Descriptor instead.
+func (*PruneCheckpoints) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *PruneCheckpoints) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
 // VerifyHash makes every server compare its state hash at an index with the leader's.
 type VerifyHash struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1896,7 +2113,7 @@ type VerifyHash struct {
 
 func (x *VerifyHash) Reset() {
 	*x = VerifyHash{}
-	mi := &file_llmos_v1_command_proto_msgTypes[26]
+	mi := &file_llmos_v1_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +2125,7 @@ func (x *VerifyHash) String() string {
 func (*VerifyHash) ProtoMessage() {}
 
 func (x *VerifyHash) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[26]
+	mi := &file_llmos_v1_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2138,7 @@ func (x *VerifyHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyHash.ProtoReflect.Descriptor instead.
 func (*VerifyHash) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{26}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *VerifyHash) GetIndex() uint64 {
@@ -1955,7 +2172,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_llmos_v1_command_proto_msgTypes[27]
+	mi := &file_llmos_v1_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2184,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[27]
+	mi := &file_llmos_v1_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2197,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{27}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Result) GetIndex() uint64 {
@@ -2049,7 +2266,7 @@ type GangResult struct {
 
 func (x *GangResult) Reset() {
 	*x = GangResult{}
-	mi := &file_llmos_v1_command_proto_msgTypes[28]
+	mi := &file_llmos_v1_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2278,7 @@ func (x *GangResult) String() string {
 func (*GangResult) ProtoMessage() {}
 
 func (x *GangResult) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[28]
+	mi := &file_llmos_v1_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2291,7 @@ func (x *GangResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GangResult.ProtoReflect.Descriptor instead.
 func (*GangResult) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{28}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GangResult) GetJobId() string {
@@ -2105,7 +2322,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_llmos_v1_command_proto_msgTypes[29]
+	mi := &file_llmos_v1_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2334,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[29]
+	mi := &file_llmos_v1_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2347,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{29}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SnapshotHeader) GetVersion() uint32 {
@@ -2188,6 +2405,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_UsageDay
 	//	*SnapshotRecord_Reservation
 	//	*SnapshotRecord_SchedulerConfig
+	//	*SnapshotRecord_Checkpoint
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2195,7 +2413,7 @@ type SnapshotRecord struct {
 
 func (x *SnapshotRecord) Reset() {
 	*x = SnapshotRecord{}
-	mi := &file_llmos_v1_command_proto_msgTypes[30]
+	mi := &file_llmos_v1_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2425,7 @@ func (x *SnapshotRecord) String() string {
 func (*SnapshotRecord) ProtoMessage() {}
 
 func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[30]
+	mi := &file_llmos_v1_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2438,7 @@ func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRecord.ProtoReflect.Descriptor instead.
 func (*SnapshotRecord) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{30}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SnapshotRecord) GetRecord() isSnapshotRecord_Record {
@@ -2365,6 +2583,15 @@ func (x *SnapshotRecord) GetSchedulerConfig() *SchedulerConfig {
 	return nil
 }
 
+func (x *SnapshotRecord) GetCheckpoint() *Checkpoint {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Checkpoint); ok {
+			return x.Checkpoint
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Record interface {
 	isSnapshotRecord_Record()
 }
@@ -2429,6 +2656,10 @@ type SnapshotRecord_SchedulerConfig struct {
 	SchedulerConfig *SchedulerConfig `protobuf:"bytes,15,opt,name=scheduler_config,json=schedulerConfig,proto3,oneof"`
 }
 
+type SnapshotRecord_Checkpoint struct {
+	Checkpoint *Checkpoint `protobuf:"bytes,16,opt,name=checkpoint,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Cluster) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Job) isSnapshotRecord_Record() {}
@@ -2459,6 +2690,8 @@ func (*SnapshotRecord_Reservation) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_SchedulerConfig) isSnapshotRecord_Record() {}
 
+func (*SnapshotRecord_Checkpoint) isSnapshotRecord_Record() {}
+
 // NameSequence counts the jobs ever submitted under a name.
 type NameSequence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2470,7 +2703,7 @@ type NameSequence struct {
 
 func (x *NameSequence) Reset() {
 	*x = NameSequence{}
-	mi := &file_llmos_v1_command_proto_msgTypes[31]
+	mi := &file_llmos_v1_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2715,7 @@ func (x *NameSequence) String() string {
 func (*NameSequence) ProtoMessage() {}
 
 func (x *NameSequence) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[31]
+	mi := &file_llmos_v1_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2728,7 @@ func (x *NameSequence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameSequence.ProtoReflect.Descriptor instead.
 func (*NameSequence) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{31}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *NameSequence) GetName() string {
@@ -2523,7 +2756,7 @@ type SnapshotTrailer struct {
 
 func (x *SnapshotTrailer) Reset() {
 	*x = SnapshotTrailer{}
-	mi := &file_llmos_v1_command_proto_msgTypes[32]
+	mi := &file_llmos_v1_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +2768,7 @@ func (x *SnapshotTrailer) String() string {
 func (*SnapshotTrailer) ProtoMessage() {}
 
 func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_command_proto_msgTypes[32]
+	mi := &file_llmos_v1_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,7 +2781,7 @@ func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTrailer.ProtoReflect.Descriptor instead.
 func (*SnapshotTrailer) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_command_proto_rawDescGZIP(), []int{32}
+	return file_llmos_v1_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SnapshotTrailer) GetRecords() uint64 {
@@ -2573,7 +2806,7 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\x05Entry\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12\x1a\n" +
 	"\bproposer\x18\x02 \x01(\tR\bproposer\x12-\n" +
-	"\bcommands\x18\x03 \x03(\v2\x11.llmos.v1.CommandR\bcommands\"\xbd\t\n" +
+	"\bcommands\x18\x03 \x03(\v2\x11.llmos.v1.CommandR\bcommands\"\x9e\v\n" +
 	"\aCommand\x12:\n" +
 	"\finit_cluster\x18\x01 \x01(\v2\x15.llmos.v1.InitClusterH\x00R\vinitCluster\x124\n" +
 	"\n" +
@@ -2602,7 +2835,10 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\tfire_cron\x18\x12 \x01(\v2\x12.llmos.v1.FireCronH\x00R\bfireCron\x124\n" +
 	"\n" +
 	"drain_node\x18\x13 \x01(\v2\x13.llmos.v1.DrainNodeH\x00R\tdrainNode\x12:\n" +
-	"\flapse_claims\x18\x14 \x01(\v2\x15.llmos.v1.LapseClaimsH\x00R\vlapseClaimsB\x04\n" +
+	"\flapse_claims\x18\x14 \x01(\v2\x15.llmos.v1.LapseClaimsH\x00R\vlapseClaims\x12O\n" +
+	"\x13register_checkpoint\x18\x15 \x01(\v2\x1c.llmos.v1.RegisterCheckpointH\x00R\x12registerCheckpoint\x12C\n" +
+	"\x0flose_checkpoint\x18\x16 \x01(\v2\x18.llmos.v1.LoseCheckpointH\x00R\x0eloseCheckpoint\x12I\n" +
+	"\x11prune_checkpoints\x18\x17 \x01(\v2\x1a.llmos.v1.PruneCheckpointsH\x00R\x10pruneCheckpointsB\x04\n" +
 	"\x02op\"8\n" +
 	"\vInitCluster\x12)\n" +
 	"\x04meta\x18\x01 \x01(\v2\x15.llmos.v1.ClusterMetaR\x04meta\"e\n" +
@@ -2650,7 +2886,7 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\x05ports\x18\x03 \x03(\x05R\x05ports\"V\n" +
 	"\vReportTasks\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12.\n" +
-	"\areports\x18\x02 \x03(\v2\x14.llmos.v1.TaskReportR\areports\"\xed\x01\n" +
+	"\areports\x18\x02 \x03(\v2\x14.llmos.v1.TaskReportR\areports\"\x92\x02\n" +
 	"\n" +
 	"TaskReport\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x14\n" +
@@ -2661,7 +2897,8 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
 	"started_ms\x18\a \x01(\x03R\tstartedMs\x12\x19\n" +
-	"\bended_ms\x18\b \x01(\x03R\aendedMs\"W\n" +
+	"\bended_ms\x18\b \x01(\x03R\aendedMs\x12#\n" +
+	"\rresume_failed\x18\t \x01(\bR\fresumeFailed\"W\n" +
 	"\tLoseTasks\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x19\n" +
 	"\btask_ids\x18\x02 \x03(\tR\ataskIds\x12\x16\n" +
@@ -2699,7 +2936,20 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12%\n" +
 	"\x05drain\x18\x02 \x01(\v2\x0f.llmos.v1.DrainR\x05drain\"&\n" +
 	"\vLapseClaims\x12\x17\n" +
-	"\ajob_ids\x18\x01 \x03(\tR\x06jobIds\"6\n" +
+	"\ajob_ids\x18\x01 \x03(\tR\x06jobIds\"c\n" +
+	"\x12RegisterCheckpoint\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x124\n" +
+	"\n" +
+	"checkpoint\x18\x02 \x01(\v2\x14.llmos.v1.CheckpointR\n" +
+	"checkpoint\"w\n" +
+	"\x0eLoseCheckpoint\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x124\n" +
+	"\n" +
+	"checkpoint\x18\x02 \x01(\v2\x14.llmos.v1.CheckpointR\n" +
+	"checkpoint\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\")\n" +
+	"\x10PruneCheckpoints\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"6\n" +
 	"\n" +
 	"VerifyHash\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
@@ -2724,7 +2974,7 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x17\n" +
 	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\x12\x1d\n" +
 	"\n" +
-	"state_hash\x18\x05 \x01(\fR\tstateHash\"\xff\x05\n" +
+	"state_hash\x18\x05 \x01(\fR\tstateHash\"\xb7\x06\n" +
 	"\x0eSnapshotRecord\x121\n" +
 	"\acluster\x18\x01 \x01(\v2\x15.llmos.v1.ClusterMetaH\x00R\acluster\x12!\n" +
 	"\x03job\x18\x02 \x01(\v2\r.llmos.v1.JobH\x00R\x03job\x12-\n" +
@@ -2743,7 +2993,10 @@ const file_llmos_v1_command_proto_rawDesc = "" +
 	"\rname_sequence\x18\f \x01(\v2\x16.llmos.v1.NameSequenceH\x00R\fnameSequence\x121\n" +
 	"\tusage_day\x18\r \x01(\v2\x12.llmos.v1.UsageDayH\x00R\busageDay\x129\n" +
 	"\vreservation\x18\x0e \x01(\v2\x15.llmos.v1.ReservationH\x00R\vreservation\x12F\n" +
-	"\x10scheduler_config\x18\x0f \x01(\v2\x19.llmos.v1.SchedulerConfigH\x00R\x0fschedulerConfigB\b\n" +
+	"\x10scheduler_config\x18\x0f \x01(\v2\x19.llmos.v1.SchedulerConfigH\x00R\x0fschedulerConfig\x126\n" +
+	"\n" +
+	"checkpoint\x18\x10 \x01(\v2\x14.llmos.v1.CheckpointH\x00R\n" +
+	"checkpointB\b\n" +
 	"\x06record\"6\n" +
 	"\fNameSequence\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -2764,7 +3017,7 @@ func file_llmos_v1_command_proto_rawDescGZIP() []byte {
 	return file_llmos_v1_command_proto_rawDescData
 }
 
-var file_llmos_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_llmos_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_llmos_v1_command_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: llmos.v1.Entry
 	(*Command)(nil),            // 1: llmos.v1.Command
@@ -2792,36 +3045,40 @@ var file_llmos_v1_command_proto_goTypes = []any{
 	(*FireCron)(nil),           // 23: llmos.v1.FireCron
 	(*DrainNode)(nil),          // 24: llmos.v1.DrainNode
 	(*LapseClaims)(nil),        // 25: llmos.v1.LapseClaims
-	(*VerifyHash)(nil),         // 26: llmos.v1.VerifyHash
-	(*Result)(nil),             // 27: llmos.v1.Result
-	(*GangResult)(nil),         // 28: llmos.v1.GangResult
-	(*SnapshotHeader)(nil),     // 29: llmos.v1.SnapshotHeader
-	(*SnapshotRecord)(nil),     // 30: llmos.v1.SnapshotRecord
-	(*NameSequence)(nil),       // 31: llmos.v1.NameSequence
-	(*SnapshotTrailer)(nil),    // 32: llmos.v1.SnapshotTrailer
-	(*ClusterMeta)(nil),        // 33: llmos.v1.ClusterMeta
-	(*JobSpec)(nil),            // 34: llmos.v1.JobSpec
-	(*Node)(nil),               // 35: llmos.v1.Node
-	(NodeState)(0),             // 36: llmos.v1.NodeState
-	(EvictionKind)(0),          // 37: llmos.v1.EvictionKind
-	(*Claim)(nil),              // 38: llmos.v1.Claim
-	(*DeviceGrant)(nil),        // 39: llmos.v1.DeviceGrant
-	(TaskState)(0),             // 40: llmos.v1.TaskState
-	(*JoinToken)(nil),          // 41: llmos.v1.JoinToken
-	(MemberRole)(0),            // 42: llmos.v1.MemberRole
-	(*Queue)(nil),              // 43: llmos.v1.Queue
-	(*SchedulerConfig)(nil),    // 44: llmos.v1.SchedulerConfig
-	(*Reservation)(nil),        // 45: llmos.v1.Reservation
-	(*Drain)(nil),              // 46: llmos.v1.Drain
-	(*Fault)(nil),              // 47: llmos.v1.Fault
-	(*Job)(nil),                // 48: llmos.v1.Job
-	(*Attempt)(nil),            // 49: llmos.v1.Attempt
-	(*Task)(nil),               // 50: llmos.v1.Task
-	(*NodeAccount)(nil),        // 51: llmos.v1.NodeAccount
-	(*Allocation)(nil),         // 52: llmos.v1.Allocation
-	(*RequestRecord)(nil),      // 53: llmos.v1.RequestRecord
-	(*Event)(nil),              // 54: llmos.v1.Event
-	(*UsageDay)(nil),           // 55: llmos.v1.UsageDay
+	(*RegisterCheckpoint)(nil), // 26: llmos.v1.RegisterCheckpoint
+	(*LoseCheckpoint)(nil),     // 27: llmos.v1.LoseCheckpoint
+	(*PruneCheckpoints)(nil),   // 28: llmos.v1.PruneCheckpoints
+	(*VerifyHash)(nil),         // 29: llmos.v1.VerifyHash
+	(*Result)(nil),             // 30: llmos.v1.Result
+	(*GangResult)(nil),         // 31: llmos.v1.GangResult
+	(*SnapshotHeader)(nil),     // 32: llmos.v1.SnapshotHeader
+	(*SnapshotRecord)(nil),     // 33: llmos.v1.SnapshotRecord
+	(*NameSequence)(nil),       // 34: llmos.v1.NameSequence
+	(*SnapshotTrailer)(nil),    // 35: llmos.v1.SnapshotTrailer
+	(*ClusterMeta)(nil),        // 36: llmos.v1.ClusterMeta
+	(*JobSpec)(nil),            // 37: llmos.v1.JobSpec
+	(*Node)(nil),               // 38: llmos.v1.Node
+	(NodeState)(0),             // 39: llmos.v1.NodeState
+	(EvictionKind)(0),          // 40: llmos.v1.EvictionKind
+	(*Claim)(nil),              // 41: llmos.v1.Claim
+	(*DeviceGrant)(nil),        // 42: llmos.v1.DeviceGrant
+	(TaskState)(0),             // 43: llmos.v1.TaskState
+	(*JoinToken)(nil),          // 44: llmos.v1.JoinToken
+	(MemberRole)(0),            // 45: llmos.v1.MemberRole
+	(*Queue)(nil),              // 46: llmos.v1.Queue
+	(*SchedulerConfig)(nil),    // 47: llmos.v1.SchedulerConfig
+	(*Reservation)(nil),        // 48: llmos.v1.Reservation
+	(*Drain)(nil),              // 49: llmos.v1.Drain
+	(*Checkpoint)(nil),         // 50: llmos.v1.Checkpoint
+	(*Fault)(nil),              // 51: llmos.v1.Fault
+	(*Job)(nil),                // 52: llmos.v1.Job
+	(*Attempt)(nil),            // 53: llmos.v1.Attempt
+	(*Task)(nil),               // 54: llmos.v1.Task
+	(*NodeAccount)(nil),        // 55: llmos.v1.NodeAccount
+	(*Allocation)(nil),         // 56: llmos.v1.Allocation
+	(*RequestRecord)(nil),      // 57: llmos.v1.RequestRecord
+	(*Event)(nil),              // 58: llmos.v1.Event
+	(*UsageDay)(nil),           // 59: llmos.v1.UsageDay
 }
 var file_llmos_v1_command_proto_depIdxs = []int32{
 	1,  // 0: llmos.v1.Entry.commands:type_name -> llmos.v1.Command
@@ -2836,7 +3093,7 @@ var file_llmos_v1_command_proto_depIdxs = []int32{
 	16, // 9: llmos.v1.Command.create_token:type_name -> llmos.v1.CreateToken
 	17, // 10: llmos.v1.Command.consume_token:type_name -> llmos.v1.ConsumeToken
 	18, // 11: llmos.v1.Command.collect:type_name -> llmos.v1.Collect
-	26, // 12: llmos.v1.Command.verify_hash:type_name -> llmos.v1.VerifyHash
+	29, // 12: llmos.v1.Command.verify_hash:type_name -> llmos.v1.VerifyHash
 	7,  // 13: llmos.v1.Command.remove_node:type_name -> llmos.v1.RemoveNode
 	19, // 14: llmos.v1.Command.set_queues:type_name -> llmos.v1.SetQueues
 	20, // 15: llmos.v1.Command.set_scheduler_config:type_name -> llmos.v1.SetSchedulerConfig
@@ -2845,49 +3102,55 @@ var file_llmos_v1_command_proto_depIdxs = []int32{
 	23, // 18: llmos.v1.Command.fire_cron:type_name -> llmos.v1.FireCron
 	24, // 19: llmos.v1.Command.drain_node:type_name -> llmos.v1.DrainNode
 	25, // 20: llmos.v1.Command.lapse_claims:type_name -> llmos.v1.LapseClaims
-	33, // 21: llmos.v1.InitCluster.meta:type_name -> llmos.v1.ClusterMeta
-	34, // 22: llmos.v1.SubmitJob.spec:type_name -> llmos.v1.JobSpec
-	35, // 23: llmos.v1.RegisterNode.node:type_name -> llmos.v1.Node
-	36, // 24: llmos.v1.SetNodeState.state:type_name -> llmos.v1.NodeState
-	11, // 25: llmos.v1.ApplyPlan.gangs:type_name -> llmos.v1.GangPlacement
-	9,  // 26: llmos.v1.ApplyPlan.evictions:type_name -> llmos.v1.Eviction
-	10, // 27: llmos.v1.ApplyPlan.claims:type_name -> llmos.v1.SetClaim
-	37, // 28: llmos.v1.Eviction.kind:type_name -> llmos.v1.EvictionKind
-	38, // 29: llmos.v1.SetClaim.claim:type_name -> llmos.v1.Claim
-	12, // 30: llmos.v1.GangPlacement.tasks:type_name -> llmos.v1.TaskPlacement
-	39, // 31: llmos.v1.TaskPlacement.devices:type_name -> llmos.v1.DeviceGrant
-	14, // 32: llmos.v1.ReportTasks.reports:type_name -> llmos.v1.TaskReport
-	40, // 33: llmos.v1.TaskReport.state:type_name -> llmos.v1.TaskState
-	41, // 34: llmos.v1.CreateToken.token:type_name -> llmos.v1.JoinToken
-	42, // 35: llmos.v1.ConsumeToken.role:type_name -> llmos.v1.MemberRole
-	43, // 36: llmos.v1.SetQueues.queues:type_name -> llmos.v1.Queue
-	44, // 37: llmos.v1.SetSchedulerConfig.config:type_name -> llmos.v1.SchedulerConfig
-	45, // 38: llmos.v1.CreateReservation.reservation:type_name -> llmos.v1.Reservation
-	46, // 39: llmos.v1.DrainNode.drain:type_name -> llmos.v1.Drain
-	47, // 40: llmos.v1.Result.fault:type_name -> llmos.v1.Fault
-	28, // 41: llmos.v1.Result.gangs:type_name -> llmos.v1.GangResult
-	47, // 42: llmos.v1.Result.evictions:type_name -> llmos.v1.Fault
-	47, // 43: llmos.v1.GangResult.fault:type_name -> llmos.v1.Fault
-	33, // 44: llmos.v1.SnapshotRecord.cluster:type_name -> llmos.v1.ClusterMeta
-	48, // 45: llmos.v1.SnapshotRecord.job:type_name -> llmos.v1.Job
-	49, // 46: llmos.v1.SnapshotRecord.attempt:type_name -> llmos.v1.Attempt
-	50, // 47: llmos.v1.SnapshotRecord.task:type_name -> llmos.v1.Task
-	35, // 48: llmos.v1.SnapshotRecord.node:type_name -> llmos.v1.Node
-	51, // 49: llmos.v1.SnapshotRecord.account:type_name -> llmos.v1.NodeAccount
-	52, // 50: llmos.v1.SnapshotRecord.allocation:type_name -> llmos.v1.Allocation
-	43, // 51: llmos.v1.SnapshotRecord.queue:type_name -> llmos.v1.Queue
-	41, // 52: llmos.v1.SnapshotRecord.token:type_name -> llmos.v1.JoinToken
-	53, // 53: llmos.v1.SnapshotRecord.request:type_name -> llmos.v1.RequestRecord
-	54, // 54: llmos.v1.SnapshotRecord.event:type_name -> llmos.v1.Event
-	31, // 55: llmos.v1.SnapshotRecord.name_sequence:type_name -> llmos.v1.NameSequence
-	55, // 56: llmos.v1.SnapshotRecord.usage_day:type_name -> llmos.v1.UsageDay
-	45, // 57: llmos.v1.SnapshotRecord.reservation:type_name -> llmos.v1.Reservation
-	44, // 58: llmos.v1.SnapshotRecord.scheduler_config:type_name -> llmos.v1.SchedulerConfig
-	59, // [59:59] is the sub-list for method output_type
-	59, // [59:59] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	26, // 21: llmos.v1.Command.register_checkpoint:type_name -> llmos.v1.RegisterCheckpoint
+	27, // 22: llmos.v1.Command.lose_checkpoint:type_name -> llmos.v1.LoseCheckpoint
+	28, // 23: llmos.v1.Command.prune_checkpoints:type_name -> llmos.v1.PruneCheckpoints
+	36, // 24: llmos.v1.InitCluster.meta:type_name -> llmos.v1.ClusterMeta
+	37, // 25: llmos.v1.SubmitJob.spec:type_name -> llmos.v1.JobSpec
+	38, // 26: llmos.v1.RegisterNode.node:type_name -> llmos.v1.Node
+	39, // 27: llmos.v1.SetNodeState.state:type_name -> llmos.v1.NodeState
+	11, // 28: llmos.v1.ApplyPlan.gangs:type_name -> llmos.v1.GangPlacement
+	9,  // 29: llmos.v1.ApplyPlan.evictions:type_name -> llmos.v1.Eviction
+	10, // 30: llmos.v1.ApplyPlan.claims:type_name -> llmos.v1.SetClaim
+	40, // 31: llmos.v1.Eviction.kind:type_name -> llmos.v1.EvictionKind
+	41, // 32: llmos.v1.SetClaim.claim:type_name -> llmos.v1.Claim
+	12, // 33: llmos.v1.GangPlacement.tasks:type_name -> llmos.v1.TaskPlacement
+	42, // 34: llmos.v1.TaskPlacement.devices:type_name -> llmos.v1.DeviceGrant
+	14, // 35: llmos.v1.ReportTasks.reports:type_name -> llmos.v1.TaskReport
+	43, // 36: llmos.v1.TaskReport.state:type_name -> llmos.v1.TaskState
+	44, // 37: llmos.v1.CreateToken.token:type_name -> llmos.v1.JoinToken
+	45, // 38: llmos.v1.ConsumeToken.role:type_name -> llmos.v1.MemberRole
+	46, // 39: llmos.v1.SetQueues.queues:type_name -> llmos.v1.Queue
+	47, // 40: llmos.v1.SetSchedulerConfig.config:type_name -> llmos.v1.SchedulerConfig
+	48, // 41: llmos.v1.CreateReservation.reservation:type_name -> llmos.v1.Reservation
+	49, // 42: llmos.v1.DrainNode.drain:type_name -> llmos.v1.Drain
+	50, // 43: llmos.v1.RegisterCheckpoint.checkpoint:type_name -> llmos.v1.Checkpoint
+	50, // 44: llmos.v1.LoseCheckpoint.checkpoint:type_name -> llmos.v1.Checkpoint
+	51, // 45: llmos.v1.Result.fault:type_name -> llmos.v1.Fault
+	31, // 46: llmos.v1.Result.gangs:type_name -> llmos.v1.GangResult
+	51, // 47: llmos.v1.Result.evictions:type_name -> llmos.v1.Fault
+	51, // 48: llmos.v1.GangResult.fault:type_name -> llmos.v1.Fault
+	36, // 49: llmos.v1.SnapshotRecord.cluster:type_name -> llmos.v1.ClusterMeta
+	52, // 50: llmos.v1.SnapshotRecord.job:type_name -> llmos.v1.Job
+	53, // 51: llmos.v1.SnapshotRecord.attempt:type_name -> llmos.v1.Attempt
+	54, // 52: llmos.v1.SnapshotRecord.task:type_name -> llmos.v1.Task
+	38, // 53: llmos.v1.SnapshotRecord.node:type_name -> llmos.v1.Node
+	55, // 54: llmos.v1.SnapshotRecord.account:type_name -> llmos.v1.NodeAccount
+	56, // 55: llmos.v1.SnapshotRecord.allocation:type_name -> llmos.v1.Allocation
+	46, // 56: llmos.v1.SnapshotRecord.queue:type_name -> llmos.v1.Queue
+	44, // 57: llmos.v1.SnapshotRecord.token:type_name -> llmos.v1.JoinToken
+	57, // 58: llmos.v1.SnapshotRecord.request:type_name -> llmos.v1.RequestRecord
+	58, // 59: llmos.v1.SnapshotRecord.event:type_name -> llmos.v1.Event
+	34, // 60: llmos.v1.SnapshotRecord.name_sequence:type_name -> llmos.v1.NameSequence
+	59, // 61: llmos.v1.SnapshotRecord.usage_day:type_name -> llmos.v1.UsageDay
+	48, // 62: llmos.v1.SnapshotRecord.reservation:type_name -> llmos.v1.Reservation
+	47, // 63: llmos.v1.SnapshotRecord.scheduler_config:type_name -> llmos.v1.SchedulerConfig
+	50, // 64: llmos.v1.SnapshotRecord.checkpoint:type_name -> llmos.v1.Checkpoint
+	65, // [65:65] is the sub-list for method output_type
+	65, // [65:65] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_command_proto_init() }
@@ -2917,8 +3180,11 @@ func file_llmos_v1_command_proto_init() {
 		(*Command_FireCron)(nil),
 		(*Command_DrainNode)(nil),
 		(*Command_LapseClaims)(nil),
+		(*Command_RegisterCheckpoint)(nil),
+		(*Command_LoseCheckpoint)(nil),
+		(*Command_PruneCheckpoints)(nil),
 	}
-	file_llmos_v1_command_proto_msgTypes[30].OneofWrappers = []any{
+	file_llmos_v1_command_proto_msgTypes[33].OneofWrappers = []any{
 		(*SnapshotRecord_Cluster)(nil),
 		(*SnapshotRecord_Job)(nil),
 		(*SnapshotRecord_Attempt)(nil),
@@ -2934,6 +3200,7 @@ func file_llmos_v1_command_proto_init() {
 		(*SnapshotRecord_UsageDay)(nil),
 		(*SnapshotRecord_Reservation)(nil),
 		(*SnapshotRecord_SchedulerConfig)(nil),
+		(*SnapshotRecord_Checkpoint)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2941,7 +3208,7 @@ func file_llmos_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_command_proto_rawDesc), len(file_llmos_v1_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -229,6 +229,7 @@ type Reports struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	Reports       []*TaskReport          `protobuf:"bytes,2,rep,name=reports,proto3" json:"reports,omitempty"`
+	Checkpoints   []*CheckpointReport    `protobuf:"bytes,3,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -277,6 +278,74 @@ func (x *Reports) GetReports() []*TaskReport {
 	return nil
 }
 
+func (x *Reports) GetCheckpoints() []*CheckpointReport {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return nil
+}
+
+// CheckpointReport says what a node holds, or no longer holds, of one checkpoint.
+type CheckpointReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoint    *Checkpoint            `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // with a fault and no manifest: found, and refused
+	Lost          bool                   `protobuf:"varint,2,opt,name=lost,proto3" json:"lost,omitempty"`            // no good copy is there
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`         // of a loss
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointReport) Reset() {
+	*x = CheckpointReport{}
+	mi := &file_llmos_v1_session_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointReport) ProtoMessage() {}
+
+func (x *CheckpointReport) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointReport.ProtoReflect.Descriptor instead.
+func (*CheckpointReport) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CheckpointReport) GetCheckpoint() *Checkpoint {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *CheckpointReport) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
+func (x *CheckpointReport) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TimeMs        int64                  `protobuf:"varint,1,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
@@ -286,7 +355,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_llmos_v1_session_proto_msgTypes[3]
+	mi := &file_llmos_v1_session_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -298,7 +367,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[3]
+	mi := &file_llmos_v1_session_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -311,7 +380,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{3}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Heartbeat) GetTimeMs() int64 {
@@ -330,7 +399,7 @@ type Telemetry struct {
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_llmos_v1_session_proto_msgTypes[4]
+	mi := &file_llmos_v1_session_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -342,7 +411,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[4]
+	mi := &file_llmos_v1_session_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -355,7 +424,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{4}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Telemetry) GetProgress() []*Progress {
@@ -379,7 +448,7 @@ type ServerMessage struct {
 
 func (x *ServerMessage) Reset() {
 	*x = ServerMessage{}
-	mi := &file_llmos_v1_session_proto_msgTypes[5]
+	mi := &file_llmos_v1_session_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +460,7 @@ func (x *ServerMessage) String() string {
 func (*ServerMessage) ProtoMessage() {}
 
 func (x *ServerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[5]
+	mi := &file_llmos_v1_session_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +473,7 @@ func (x *ServerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerMessage.ProtoReflect.Descriptor instead.
 func (*ServerMessage) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{5}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ServerMessage) GetMessage() isServerMessage_Message {
@@ -475,7 +544,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_llmos_v1_session_proto_msgTypes[6]
+	mi := &file_llmos_v1_session_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +556,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[6]
+	mi := &file_llmos_v1_session_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +569,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{6}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Welcome) GetClusterId() string {
@@ -537,14 +606,15 @@ type Desired struct {
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Full          bool                   `protobuf:"varint,2,opt,name=full,proto3" json:"full,omitempty"` // the whole set; else only what changed
 	Assignments   []*Assignment          `protobuf:"bytes,3,rep,name=assignments,proto3" json:"assignments,omitempty"`
-	Forget        []string               `protobuf:"bytes,4,rep,name=forget,proto3" json:"forget,omitempty"` // ended tasks whose end is committed: their records may go
+	Forget        []string               `protobuf:"bytes,4,rep,name=forget,proto3" json:"forget,omitempty"`     // ended tasks whose end is committed: their records may go
+	Holdings      *Holdings              `protobuf:"bytes,5,opt,name=holdings,proto3" json:"holdings,omitempty"` // absent: as they were
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Desired) Reset() {
 	*x = Desired{}
-	mi := &file_llmos_v1_session_proto_msgTypes[7]
+	mi := &file_llmos_v1_session_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +626,7 @@ func (x *Desired) String() string {
 func (*Desired) ProtoMessage() {}
 
 func (x *Desired) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[7]
+	mi := &file_llmos_v1_session_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +639,7 @@ func (x *Desired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Desired.ProtoReflect.Descriptor instead.
 func (*Desired) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{7}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Desired) GetIndex() uint64 {
@@ -600,6 +670,180 @@ func (x *Desired) GetForget() []string {
 	return nil
 }
 
+func (x *Desired) GetHoldings() *Holdings {
+	if x != nil {
+		return x.Holdings
+	}
+	return nil
+}
+
+// Holdings are all the checkpoints that the node should hold. It drops others that it has
+// reported, and fetches those that it lacks.
+type Holdings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Holdings      []*Holding             `protobuf:"bytes,1,rep,name=holdings,proto3" json:"holdings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holdings) Reset() {
+	*x = Holdings{}
+	mi := &file_llmos_v1_session_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holdings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holdings) ProtoMessage() {}
+
+func (x *Holdings) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holdings.ProtoReflect.Descriptor instead.
+func (*Holdings) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Holdings) GetHoldings() []*Holding {
+	if x != nil {
+		return x.Holdings
+	}
+	return nil
+}
+
+type Holding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoint    *Checkpoint            `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	Held          bool                   `protobuf:"varint,2,opt,name=held,proto3" json:"held,omitempty"`      // the servers believe that this node holds it
+	Sources       []*CheckpointSource    `protobuf:"bytes,3,rep,name=sources,proto3" json:"sources,omitempty"` // other nodes that hold it
+	Readers       []string               `protobuf:"bytes,4,rep,name=readers,proto3" json:"readers,omitempty"` // IDs of the nodes that may fetch it from this one, ascending
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holding) Reset() {
+	*x = Holding{}
+	mi := &file_llmos_v1_session_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holding) ProtoMessage() {}
+
+func (x *Holding) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holding.ProtoReflect.Descriptor instead.
+func (*Holding) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Holding) GetCheckpoint() *Checkpoint {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *Holding) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
+}
+
+func (x *Holding) GetSources() []*CheckpointSource {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *Holding) GetReaders() []string {
+	if x != nil {
+		return x.Readers
+	}
+	return nil
+}
+
+// CheckpointSource is a node from which a checkpoint can be fetched.
+type CheckpointSource struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointSource) Reset() {
+	*x = CheckpointSource{}
+	mi := &file_llmos_v1_session_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointSource) ProtoMessage() {}
+
+func (x *CheckpointSource) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointSource.ProtoReflect.Descriptor instead.
+func (*CheckpointSource) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CheckpointSource) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *CheckpointSource) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
 // Assignment tells an agent to run, or stop, one task.
 type Assignment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -611,13 +855,15 @@ type Assignment struct {
 	AttemptKey    []byte                 `protobuf:"bytes,6,opt,name=attempt_key,json=attemptKey,proto3" json:"attempt_key,omitempty"`  // 32 bytes shared by the ranks of this attempt alone
 	ArrayIndex    int32                  `protobuf:"varint,7,opt,name=array_index,json=arrayIndex,proto3" json:"array_index,omitempty"` // of an array's copy
 	ArrayCount    int32                  `protobuf:"varint,8,opt,name=array_count,json=arrayCount,proto3" json:"array_count,omitempty"` // copies of the array; 0: not of an array
+	Checkpoint    *CheckpointSpec        `protobuf:"bytes,9,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`                    // absent: what the task saves is its own affair
+	Resume        *Holding               `protobuf:"bytes,10,opt,name=resume,proto3" json:"resume,omitempty"`                           // what the task goes on from; absent: it begins anew
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_llmos_v1_session_proto_msgTypes[8]
+	mi := &file_llmos_v1_session_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +875,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[8]
+	mi := &file_llmos_v1_session_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +888,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{8}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Assignment) GetTask() *Task {
@@ -701,6 +947,20 @@ func (x *Assignment) GetArrayCount() int32 {
 	return 0
 }
 
+func (x *Assignment) GetCheckpoint() *CheckpointSpec {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *Assignment) GetResume() *Holding {
+	if x != nil {
+		return x.Resume
+	}
+	return nil
+}
+
 type Acknowledge struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
@@ -710,7 +970,7 @@ type Acknowledge struct {
 
 func (x *Acknowledge) Reset() {
 	*x = Acknowledge{}
-	mi := &file_llmos_v1_session_proto_msgTypes[9]
+	mi := &file_llmos_v1_session_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +982,7 @@ func (x *Acknowledge) String() string {
 func (*Acknowledge) ProtoMessage() {}
 
 func (x *Acknowledge) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[9]
+	mi := &file_llmos_v1_session_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +995,7 @@ func (x *Acknowledge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledge.ProtoReflect.Descriptor instead.
 func (*Acknowledge) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{9}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Acknowledge) GetSeq() uint64 {
@@ -743,6 +1003,104 @@ func (x *Acknowledge) GetSeq() uint64 {
 		return x.Seq
 	}
 	return 0
+}
+
+type ReadCheckpointRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ManifestSha256 []byte                 `protobuf:"bytes,1,opt,name=manifest_sha256,json=manifestSha256,proto3" json:"manifest_sha256,omitempty"`
+	Offset         int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"` // bytes of the files' content that the caller has already
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ReadCheckpointRequest) Reset() {
+	*x = ReadCheckpointRequest{}
+	mi := &file_llmos_v1_session_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadCheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadCheckpointRequest) ProtoMessage() {}
+
+func (x *ReadCheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadCheckpointRequest.ProtoReflect.Descriptor instead.
+func (*ReadCheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ReadCheckpointRequest) GetManifestSha256() []byte {
+	if x != nil {
+		return x.ManifestSha256
+	}
+	return nil
+}
+
+func (x *ReadCheckpointRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// CheckpointChunk is a piece of a checkpoint's stream: the length of the manifest in four
+// bytes, the manifest, and the content of its files in its order, from the offset on.
+type CheckpointChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"` // at most 1 MiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointChunk) Reset() {
+	*x = CheckpointChunk{}
+	mi := &file_llmos_v1_session_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointChunk) ProtoMessage() {}
+
+func (x *CheckpointChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointChunk.ProtoReflect.Descriptor instead.
+func (*CheckpointChunk) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CheckpointChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
 }
 
 // ReadLogsRequest asks for a task's output.
@@ -761,7 +1119,7 @@ type ReadLogsRequest struct {
 
 func (x *ReadLogsRequest) Reset() {
 	*x = ReadLogsRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[10]
+	mi := &file_llmos_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +1131,7 @@ func (x *ReadLogsRequest) String() string {
 func (*ReadLogsRequest) ProtoMessage() {}
 
 func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[10]
+	mi := &file_llmos_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +1144,7 @@ func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogsRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{10}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReadLogsRequest) GetJobId() string {
@@ -853,7 +1211,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_llmos_v1_session_proto_msgTypes[11]
+	mi := &file_llmos_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +1223,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[11]
+	mi := &file_llmos_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +1236,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LogChunk) GetTaskId() string {
@@ -944,7 +1302,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[12]
+	mi := &file_llmos_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1314,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[12]
+	mi := &file_llmos_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1327,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *JoinRequest) GetTokenId() string {
@@ -1029,7 +1387,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_llmos_v1_session_proto_msgTypes[13]
+	mi := &file_llmos_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1399,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[13]
+	mi := &file_llmos_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1412,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -1115,7 +1473,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[14]
+	mi := &file_llmos_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1485,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[14]
+	mi := &file_llmos_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1498,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RenewRequest) GetCsrDer() []byte {
@@ -1159,7 +1517,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_llmos_v1_session_proto_msgTypes[15]
+	mi := &file_llmos_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1529,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[15]
+	mi := &file_llmos_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1542,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RenewResponse) GetCertificateDer() []byte {
@@ -1212,10 +1570,17 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\n" +
 	"seen_index\x18\x03 \x01(\x04R\tseenIndex\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x04 \x01(\tR\tclusterId\"K\n" +
+	"cluster_id\x18\x04 \x01(\tR\tclusterId\"\x89\x01\n" +
 	"\aReports\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
-	"\areports\x18\x02 \x03(\v2\x14.llmos.v1.TaskReportR\areports\"$\n" +
+	"\areports\x18\x02 \x03(\v2\x14.llmos.v1.TaskReportR\areports\x12<\n" +
+	"\vcheckpoints\x18\x03 \x03(\v2\x1a.llmos.v1.CheckpointReportR\vcheckpoints\"t\n" +
+	"\x10CheckpointReport\x124\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\v2\x14.llmos.v1.CheckpointR\n" +
+	"checkpoint\x12\x12\n" +
+	"\x04lost\x18\x02 \x01(\bR\x04lost\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"$\n" +
 	"\tHeartbeat\x12\x17\n" +
 	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\";\n" +
 	"\tTelemetry\x12.\n" +
@@ -1230,12 +1595,25 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12!\n" +
 	"\fheartbeat_ms\x18\x03 \x01(\x03R\vheartbeatMs\x12!\n" +
-	"\fserver_addrs\x18\x04 \x03(\tR\vserverAddrs\"\x83\x01\n" +
+	"\fserver_addrs\x18\x04 \x03(\tR\vserverAddrs\"\xb3\x01\n" +
 	"\aDesired\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04full\x18\x02 \x01(\bR\x04full\x126\n" +
 	"\vassignments\x18\x03 \x03(\v2\x14.llmos.v1.AssignmentR\vassignments\x12\x16\n" +
-	"\x06forget\x18\x04 \x03(\tR\x06forget\"\xb9\x02\n" +
+	"\x06forget\x18\x04 \x03(\tR\x06forget\x12.\n" +
+	"\bholdings\x18\x05 \x01(\v2\x12.llmos.v1.HoldingsR\bholdings\"9\n" +
+	"\bHoldings\x12-\n" +
+	"\bholdings\x18\x01 \x03(\v2\x11.llmos.v1.HoldingR\bholdings\"\xa3\x01\n" +
+	"\aHolding\x124\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\v2\x14.llmos.v1.CheckpointR\n" +
+	"checkpoint\x12\x12\n" +
+	"\x04held\x18\x02 \x01(\bR\x04held\x124\n" +
+	"\asources\x18\x03 \x03(\v2\x1a.llmos.v1.CheckpointSourceR\asources\x12\x18\n" +
+	"\areaders\x18\x04 \x03(\tR\areaders\"?\n" +
+	"\x10CheckpointSource\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
+	"\x04addr\x18\x02 \x01(\tR\x04addr\"\x9e\x03\n" +
 	"\n" +
 	"Assignment\x12\"\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.llmos.v1.TaskR\x04task\x12&\n" +
@@ -1250,9 +1628,19 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\varray_index\x18\a \x01(\x05R\n" +
 	"arrayIndex\x12\x1f\n" +
 	"\varray_count\x18\b \x01(\x05R\n" +
-	"arrayCount\"\x1f\n" +
+	"arrayCount\x128\n" +
+	"\n" +
+	"checkpoint\x18\t \x01(\v2\x18.llmos.v1.CheckpointSpecR\n" +
+	"checkpoint\x12)\n" +
+	"\x06resume\x18\n" +
+	" \x01(\v2\x11.llmos.v1.HoldingR\x06resume\"\x1f\n" +
 	"\vAcknowledge\x12\x10\n" +
-	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\xba\x01\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\"X\n" +
+	"\x15ReadCheckpointRequest\x12'\n" +
+	"\x0fmanifest_sha256\x18\x01 \x01(\fR\x0emanifestSha256\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\"%\n" +
+	"\x0fCheckpointChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\xba\x01\n" +
 	"\x0fReadLogsRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x12\n" +
 	"\x04rank\x18\x02 \x01(\x05R\x04rank\x12\x17\n" +
@@ -1294,11 +1682,12 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\rRenewResponse\x12'\n" +
 	"\x0fcertificate_der\x18\x01 \x01(\fR\x0ecertificateDer2P\n" +
 	"\x0eSessionService\x12>\n" +
-	"\aConnect\x12\x16.llmos.v1.AgentMessage\x1a\x17.llmos.v1.ServerMessage(\x010\x012\xc2\x01\n" +
+	"\aConnect\x12\x16.llmos.v1.AgentMessage\x1a\x17.llmos.v1.ServerMessage(\x010\x012\x92\x02\n" +
 	"\fAgentService\x12;\n" +
 	"\bReadLogs\x12\x19.llmos.v1.ReadLogsRequest\x1a\x12.llmos.v1.LogChunk0\x01\x125\n" +
 	"\x04Exec\x12\x13.llmos.v1.ExecInput\x1a\x14.llmos.v1.ExecOutput(\x010\x01\x12>\n" +
-	"\aForward\x12\x16.llmos.v1.ForwardInput\x1a\x17.llmos.v1.ForwardOutput(\x010\x012~\n" +
+	"\aForward\x12\x16.llmos.v1.ForwardInput\x1a\x17.llmos.v1.ForwardOutput(\x010\x01\x12N\n" +
+	"\x0eReadCheckpoint\x12\x1f.llmos.v1.ReadCheckpointRequest\x1a\x19.llmos.v1.CheckpointChunk0\x012~\n" +
 	"\vJoinService\x125\n" +
 	"\x04Join\x12\x15.llmos.v1.JoinRequest\x1a\x16.llmos.v1.JoinResponse\x128\n" +
 	"\x05Renew\x12\x16.llmos.v1.RenewRequest\x1a\x17.llmos.v1.RenewResponseB\x1eZ\x1cllmos/proto/llmos/v1;llmosv1b\x06proto3"
@@ -1315,73 +1704,91 @@ func file_llmos_v1_session_proto_rawDescGZIP() []byte {
 	return file_llmos_v1_session_proto_rawDescData
 }
 
-var file_llmos_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_llmos_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_llmos_v1_session_proto_goTypes = []any{
-	(*AgentMessage)(nil),    // 0: llmos.v1.AgentMessage
-	(*Hello)(nil),           // 1: llmos.v1.Hello
-	(*Reports)(nil),         // 2: llmos.v1.Reports
-	(*Heartbeat)(nil),       // 3: llmos.v1.Heartbeat
-	(*Telemetry)(nil),       // 4: llmos.v1.Telemetry
-	(*ServerMessage)(nil),   // 5: llmos.v1.ServerMessage
-	(*Welcome)(nil),         // 6: llmos.v1.Welcome
-	(*Desired)(nil),         // 7: llmos.v1.Desired
-	(*Assignment)(nil),      // 8: llmos.v1.Assignment
-	(*Acknowledge)(nil),     // 9: llmos.v1.Acknowledge
-	(*ReadLogsRequest)(nil), // 10: llmos.v1.ReadLogsRequest
-	(*LogChunk)(nil),        // 11: llmos.v1.LogChunk
-	(*JoinRequest)(nil),     // 12: llmos.v1.JoinRequest
-	(*JoinResponse)(nil),    // 13: llmos.v1.JoinResponse
-	(*RenewRequest)(nil),    // 14: llmos.v1.RenewRequest
-	(*RenewResponse)(nil),   // 15: llmos.v1.RenewResponse
-	(*Node)(nil),            // 16: llmos.v1.Node
-	(*TaskReport)(nil),      // 17: llmos.v1.TaskReport
-	(*Progress)(nil),        // 18: llmos.v1.Progress
-	(*Task)(nil),            // 19: llmos.v1.Task
-	(*RoleSpec)(nil),        // 20: llmos.v1.RoleSpec
-	(*Allocation)(nil),      // 21: llmos.v1.Allocation
-	(*Attempt)(nil),         // 22: llmos.v1.Attempt
-	(MemberRole)(0),         // 23: llmos.v1.MemberRole
-	(*ExecInput)(nil),       // 24: llmos.v1.ExecInput
-	(*ForwardInput)(nil),    // 25: llmos.v1.ForwardInput
-	(*ExecOutput)(nil),      // 26: llmos.v1.ExecOutput
-	(*ForwardOutput)(nil),   // 27: llmos.v1.ForwardOutput
+	(*AgentMessage)(nil),          // 0: llmos.v1.AgentMessage
+	(*Hello)(nil),                 // 1: llmos.v1.Hello
+	(*Reports)(nil),               // 2: llmos.v1.Reports
+	(*CheckpointReport)(nil),      // 3: llmos.v1.CheckpointReport
+	(*Heartbeat)(nil),             // 4: llmos.v1.Heartbeat
+	(*Telemetry)(nil),             // 5: llmos.v1.Telemetry
+	(*ServerMessage)(nil),         // 6: llmos.v1.ServerMessage
+	(*Welcome)(nil),               // 7: llmos.v1.Welcome
+	(*Desired)(nil),               // 8: llmos.v1.Desired
+	(*Holdings)(nil),              // 9: llmos.v1.Holdings
+	(*Holding)(nil),               // 10: llmos.v1.Holding
+	(*CheckpointSource)(nil),      // 11: llmos.v1.CheckpointSource
+	(*Assignment)(nil),            // 12: llmos.v1.Assignment
+	(*Acknowledge)(nil),           // 13: llmos.v1.Acknowledge
+	(*ReadCheckpointRequest)(nil), // 14: llmos.v1.ReadCheckpointRequest
+	(*CheckpointChunk)(nil),       // 15: llmos.v1.CheckpointChunk
+	(*ReadLogsRequest)(nil),       // 16: llmos.v1.ReadLogsRequest
+	(*LogChunk)(nil),              // 17: llmos.v1.LogChunk
+	(*JoinRequest)(nil),           // 18: llmos.v1.JoinRequest
+	(*JoinResponse)(nil),          // 19: llmos.v1.JoinResponse
+	(*RenewRequest)(nil),          // 20: llmos.v1.RenewRequest
+	(*RenewResponse)(nil),         // 21: llmos.v1.RenewResponse
+	(*Node)(nil),                  // 22: llmos.v1.Node
+	(*TaskReport)(nil),            // 23: llmos.v1.TaskReport
+	(*Checkpoint)(nil),            // 24: llmos.v1.Checkpoint
+	(*Progress)(nil),              // 25: llmos.v1.Progress
+	(*Task)(nil),                  // 26: llmos.v1.Task
+	(*RoleSpec)(nil),              // 27: llmos.v1.RoleSpec
+	(*Allocation)(nil),            // 28: llmos.v1.Allocation
+	(*Attempt)(nil),               // 29: llmos.v1.Attempt
+	(*CheckpointSpec)(nil),        // 30: llmos.v1.CheckpointSpec
+	(MemberRole)(0),               // 31: llmos.v1.MemberRole
+	(*ExecInput)(nil),             // 32: llmos.v1.ExecInput
+	(*ForwardInput)(nil),          // 33: llmos.v1.ForwardInput
+	(*ExecOutput)(nil),            // 34: llmos.v1.ExecOutput
+	(*ForwardOutput)(nil),         // 35: llmos.v1.ForwardOutput
 }
 var file_llmos_v1_session_proto_depIdxs = []int32{
 	1,  // 0: llmos.v1.AgentMessage.hello:type_name -> llmos.v1.Hello
 	2,  // 1: llmos.v1.AgentMessage.reports:type_name -> llmos.v1.Reports
-	3,  // 2: llmos.v1.AgentMessage.heartbeat:type_name -> llmos.v1.Heartbeat
-	4,  // 3: llmos.v1.AgentMessage.telemetry:type_name -> llmos.v1.Telemetry
-	16, // 4: llmos.v1.AgentMessage.inventory:type_name -> llmos.v1.Node
-	16, // 5: llmos.v1.Hello.node:type_name -> llmos.v1.Node
-	17, // 6: llmos.v1.Hello.tasks:type_name -> llmos.v1.TaskReport
-	17, // 7: llmos.v1.Reports.reports:type_name -> llmos.v1.TaskReport
-	18, // 8: llmos.v1.Telemetry.progress:type_name -> llmos.v1.Progress
-	6,  // 9: llmos.v1.ServerMessage.welcome:type_name -> llmos.v1.Welcome
-	7,  // 10: llmos.v1.ServerMessage.desired:type_name -> llmos.v1.Desired
-	9,  // 11: llmos.v1.ServerMessage.acknowledge:type_name -> llmos.v1.Acknowledge
-	8,  // 12: llmos.v1.Desired.assignments:type_name -> llmos.v1.Assignment
-	19, // 13: llmos.v1.Assignment.task:type_name -> llmos.v1.Task
-	20, // 14: llmos.v1.Assignment.role:type_name -> llmos.v1.RoleSpec
-	21, // 15: llmos.v1.Assignment.allocation:type_name -> llmos.v1.Allocation
-	22, // 16: llmos.v1.Assignment.attempt:type_name -> llmos.v1.Attempt
-	23, // 17: llmos.v1.JoinRequest.role:type_name -> llmos.v1.MemberRole
-	0,  // 18: llmos.v1.SessionService.Connect:input_type -> llmos.v1.AgentMessage
-	10, // 19: llmos.v1.AgentService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
-	24, // 20: llmos.v1.AgentService.Exec:input_type -> llmos.v1.ExecInput
-	25, // 21: llmos.v1.AgentService.Forward:input_type -> llmos.v1.ForwardInput
-	12, // 22: llmos.v1.JoinService.Join:input_type -> llmos.v1.JoinRequest
-	14, // 23: llmos.v1.JoinService.Renew:input_type -> llmos.v1.RenewRequest
-	5,  // 24: llmos.v1.SessionService.Connect:output_type -> llmos.v1.ServerMessage
-	11, // 25: llmos.v1.AgentService.ReadLogs:output_type -> llmos.v1.LogChunk
-	26, // 26: llmos.v1.AgentService.Exec:output_type -> llmos.v1.ExecOutput
-	27, // 27: llmos.v1.AgentService.Forward:output_type -> llmos.v1.ForwardOutput
-	13, // 28: llmos.v1.JoinService.Join:output_type -> llmos.v1.JoinResponse
-	15, // 29: llmos.v1.JoinService.Renew:output_type -> llmos.v1.RenewResponse
-	24, // [24:30] is the sub-list for method output_type
-	18, // [18:24] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	4,  // 2: llmos.v1.AgentMessage.heartbeat:type_name -> llmos.v1.Heartbeat
+	5,  // 3: llmos.v1.AgentMessage.telemetry:type_name -> llmos.v1.Telemetry
+	22, // 4: llmos.v1.AgentMessage.inventory:type_name -> llmos.v1.Node
+	22, // 5: llmos.v1.Hello.node:type_name -> llmos.v1.Node
+	23, // 6: llmos.v1.Hello.tasks:type_name -> llmos.v1.TaskReport
+	23, // 7: llmos.v1.Reports.reports:type_name -> llmos.v1.TaskReport
+	3,  // 8: llmos.v1.Reports.checkpoints:type_name -> llmos.v1.CheckpointReport
+	24, // 9: llmos.v1.CheckpointReport.checkpoint:type_name -> llmos.v1.Checkpoint
+	25, // 10: llmos.v1.Telemetry.progress:type_name -> llmos.v1.Progress
+	7,  // 11: llmos.v1.ServerMessage.welcome:type_name -> llmos.v1.Welcome
+	8,  // 12: llmos.v1.ServerMessage.desired:type_name -> llmos.v1.Desired
+	13, // 13: llmos.v1.ServerMessage.acknowledge:type_name -> llmos.v1.Acknowledge
+	12, // 14: llmos.v1.Desired.assignments:type_name -> llmos.v1.Assignment
+	9,  // 15: llmos.v1.Desired.holdings:type_name -> llmos.v1.Holdings
+	10, // 16: llmos.v1.Holdings.holdings:type_name -> llmos.v1.Holding
+	24, // 17: llmos.v1.Holding.checkpoint:type_name -> llmos.v1.Checkpoint
+	11, // 18: llmos.v1.Holding.sources:type_name -> llmos.v1.CheckpointSource
+	26, // 19: llmos.v1.Assignment.task:type_name -> llmos.v1.Task
+	27, // 20: llmos.v1.Assignment.role:type_name -> llmos.v1.RoleSpec
+	28, // 21: llmos.v1.Assignment.allocation:type_name -> llmos.v1.Allocation
+	29, // 22: llmos.v1.Assignment.attempt:type_name -> llmos.v1.Attempt
+	30, // 23: llmos.v1.Assignment.checkpoint:type_name -> llmos.v1.CheckpointSpec
+	10, // 24: llmos.v1.Assignment.resume:type_name -> llmos.v1.Holding
+	31, // 25: llmos.v1.JoinRequest.role:type_name -> llmos.v1.MemberRole
+	0,  // 26: llmos.v1.SessionService.Connect:input_type -> llmos.v1.AgentMessage
+	16, // 27: llmos.v1.AgentService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
+	32, // 28: llmos.v1.AgentService.Exec:input_type -> llmos.v1.ExecInput
+	33, // 29: llmos.v1.AgentService.Forward:input_type -> llmos.v1.ForwardInput
+	14, // 30: llmos.v1.AgentService.ReadCheckpoint:input_type -> llmos.v1.ReadCheckpointRequest
+	18, // 31: llmos.v1.JoinService.Join:input_type -> llmos.v1.JoinRequest
+	20, // 32: llmos.v1.JoinService.Renew:input_type -> llmos.v1.RenewRequest
+	6,  // 33: llmos.v1.SessionService.Connect:output_type -> llmos.v1.ServerMessage
+	17, // 34: llmos.v1.AgentService.ReadLogs:output_type -> llmos.v1.LogChunk
+	34, // 35: llmos.v1.AgentService.Exec:output_type -> llmos.v1.ExecOutput
+	35, // 36: llmos.v1.AgentService.Forward:output_type -> llmos.v1.ForwardOutput
+	15, // 37: llmos.v1.AgentService.ReadCheckpoint:output_type -> llmos.v1.CheckpointChunk
+	19, // 38: llmos.v1.JoinService.Join:output_type -> llmos.v1.JoinResponse
+	21, // 39: llmos.v1.JoinService.Renew:output_type -> llmos.v1.RenewResponse
+	33, // [33:40] is the sub-list for method output_type
+	26, // [26:33] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_session_proto_init() }
@@ -1399,7 +1806,7 @@ func file_llmos_v1_session_proto_init() {
 		(*AgentMessage_Telemetry)(nil),
 		(*AgentMessage_Inventory)(nil),
 	}
-	file_llmos_v1_session_proto_msgTypes[5].OneofWrappers = []any{
+	file_llmos_v1_session_proto_msgTypes[6].OneofWrappers = []any{
 		(*ServerMessage_Welcome)(nil),
 		(*ServerMessage_Desired)(nil),
 		(*ServerMessage_Acknowledge)(nil),
@@ -1410,7 +1817,7 @@ func file_llmos_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_session_proto_rawDesc), len(file_llmos_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -123,20 +123,22 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	AgentService_ReadLogs_FullMethodName = "/llmos.v1.AgentService/ReadLogs"
-	AgentService_Exec_FullMethodName     = "/llmos.v1.AgentService/Exec"
-	AgentService_Forward_FullMethodName  = "/llmos.v1.AgentService/Forward"
+	AgentService_ReadLogs_FullMethodName       = "/llmos.v1.AgentService/ReadLogs"
+	AgentService_Exec_FullMethodName           = "/llmos.v1.AgentService/Exec"
+	AgentService_Forward_FullMethodName        = "/llmos.v1.AgentService/Forward"
+	AgentService_ReadCheckpoint_FullMethodName = "/llmos.v1.AgentService/ReadCheckpoint"
 )
 
 // AgentServiceClient is the client API for AgentService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AgentService is served by agents to servers.
+// AgentService is served by agents: to servers, and checkpoints to other agents.
 type AgentServiceClient interface {
 	ReadLogs(ctx context.Context, in *ReadLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogChunk], error)
 	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecInput, ExecOutput], error)
 	Forward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ForwardInput, ForwardOutput], error)
+	ReadCheckpoint(ctx context.Context, in *ReadCheckpointRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckpointChunk], error)
 }
 
 type agentServiceClient struct {
@@ -192,15 +194,35 @@ func (c *agentServiceClient) Forward(ctx context.Context, opts ...grpc.CallOptio
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_ForwardClient = grpc.BidiStreamingClient[ForwardInput, ForwardOutput]
 
+func (c *agentServiceClient) ReadCheckpoint(ctx context.Context, in *ReadCheckpointRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckpointChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[3], AgentService_ReadCheckpoint_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadCheckpointRequest, CheckpointChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_ReadCheckpointClient = grpc.ServerStreamingClient[CheckpointChunk]
+
 // AgentServiceServer is the server API for AgentService service.
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
 //
-// AgentService is served by agents to servers.
+// AgentService is served by agents: to servers, and checkpoints to other agents.
 type AgentServiceServer interface {
 	ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[LogChunk]) error
 	Exec(grpc.BidiStreamingServer[ExecInput, ExecOutput]) error
 	Forward(grpc.BidiStreamingServer[ForwardInput, ForwardOutput]) error
+	ReadCheckpoint(*ReadCheckpointRequest, grpc.ServerStreamingServer[CheckpointChunk]) error
 	mustEmbedUnimplementedAgentServiceServer()
 }
 
@@ -219,6 +241,9 @@ func (UnimplementedAgentServiceServer) Exec(grpc.BidiStreamingServer[ExecInput, 
 }
 func (UnimplementedAgentServiceServer) Forward(grpc.BidiStreamingServer[ForwardInput, ForwardOutput]) error {
 	return status.Error(codes.Unimplemented, "method Forward not implemented")
+}
+func (UnimplementedAgentServiceServer) ReadCheckpoint(*ReadCheckpointRequest, grpc.ServerStreamingServer[CheckpointChunk]) error {
+	return status.Error(codes.Unimplemented, "method ReadCheckpoint not implemented")
 }
 func (UnimplementedAgentServiceServer) mustEmbedUnimplementedAgentServiceServer() {}
 func (UnimplementedAgentServiceServer) testEmbeddedByValue()                      {}
@@ -266,6 +291,17 @@ func _AgentService_Forward_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_ForwardServer = grpc.BidiStreamingServer[ForwardInput, ForwardOutput]
 
+func _AgentService_ReadCheckpoint_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReadCheckpointRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AgentServiceServer).ReadCheckpoint(m, &grpc.GenericServerStream[ReadCheckpointRequest, CheckpointChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_ReadCheckpointServer = grpc.ServerStreamingServer[CheckpointChunk]
+
 // AgentService_ServiceDesc is the grpc.ServiceDesc for AgentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -290,6 +326,11 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _AgentService_Forward_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "ReadCheckpoint",
+			Handler:       _AgentService_ReadCheckpoint_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "llmos/v1/session.proto",

@@ -152,6 +152,56 @@ func (JobKind) EnumDescriptor() ([]byte, []int) {
 	return file_llmos_v1_types_proto_rawDescGZIP(), []int{1}
 }
 
+// CheckpointRanks says which ranks a step needs to be good.
+type CheckpointRanks int32
+
+const (
+	CheckpointRanks_CHECKPOINT_RANKS_UNSPECIFIED CheckpointRanks = 0 // those that have saved anything so far
+	CheckpointRanks_CHECKPOINT_RANKS_FIRST       CheckpointRanks = 1 // rank 0 saves for all
+	CheckpointRanks_CHECKPOINT_RANKS_EACH        CheckpointRanks = 2 // each saves its own part
+)
+
+// Enum value maps for CheckpointRanks.
+var (
+	CheckpointRanks_name = map[int32]string{
+		0: "CHECKPOINT_RANKS_UNSPECIFIED",
+		1: "CHECKPOINT_RANKS_FIRST",
+		2: "CHECKPOINT_RANKS_EACH",
+	}
+	CheckpointRanks_value = map[string]int32{
+		"CHECKPOINT_RANKS_UNSPECIFIED": 0,
+		"CHECKPOINT_RANKS_FIRST":       1,
+		"CHECKPOINT_RANKS_EACH":        2,
+	}
+)
+
+func (x CheckpointRanks) Enum() *CheckpointRanks {
+	p := new(CheckpointRanks)
+	*p = x
+	return p
+}
+
+func (x CheckpointRanks) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CheckpointRanks) Descriptor() protoreflect.EnumDescriptor {
+	return file_llmos_v1_types_proto_enumTypes[2].Descriptor()
+}
+
+func (CheckpointRanks) Type() protoreflect.EnumType {
+	return &file_llmos_v1_types_proto_enumTypes[2]
+}
+
+func (x CheckpointRanks) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CheckpointRanks.Descriptor instead.
+func (CheckpointRanks) EnumDescriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{2}
+}
+
 type DependencyKind int32
 
 const (
@@ -188,11 +238,11 @@ func (x DependencyKind) String() string {
 }
 
 func (DependencyKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[2].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[3].Descriptor()
 }
 
 func (DependencyKind) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[2]
+	return &file_llmos_v1_types_proto_enumTypes[3]
 }
 
 func (x DependencyKind) Number() protoreflect.EnumNumber {
@@ -201,7 +251,7 @@ func (x DependencyKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DependencyKind.Descriptor instead.
 func (DependencyKind) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{2}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{3}
 }
 
 type CronOverlap int32
@@ -240,11 +290,11 @@ func (x CronOverlap) String() string {
 }
 
 func (CronOverlap) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[3].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[4].Descriptor()
 }
 
 func (CronOverlap) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[3]
+	return &file_llmos_v1_types_proto_enumTypes[4]
 }
 
 func (x CronOverlap) Number() protoreflect.EnumNumber {
@@ -253,7 +303,7 @@ func (x CronOverlap) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CronOverlap.Descriptor instead.
 func (CronOverlap) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{3}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
 type JobState int32
@@ -304,11 +354,11 @@ func (x JobState) String() string {
 }
 
 func (JobState) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[4].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[5].Descriptor()
 }
 
 func (JobState) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[4]
+	return &file_llmos_v1_types_proto_enumTypes[5]
 }
 
 func (x JobState) Number() protoreflect.EnumNumber {
@@ -317,7 +367,7 @@ func (x JobState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobState.Descriptor instead.
 func (JobState) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 type ClaimKind int32
@@ -356,11 +406,11 @@ func (x ClaimKind) String() string {
 }
 
 func (ClaimKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[5].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[6].Descriptor()
 }
 
 func (ClaimKind) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[5]
+	return &file_llmos_v1_types_proto_enumTypes[6]
 }
 
 func (x ClaimKind) Number() protoreflect.EnumNumber {
@@ -369,7 +419,7 @@ func (x ClaimKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ClaimKind.Descriptor instead.
 func (ClaimKind) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 type AttemptState int32
@@ -408,11 +458,11 @@ func (x AttemptState) String() string {
 }
 
 func (AttemptState) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[6].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[7].Descriptor()
 }
 
 func (AttemptState) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[6]
+	return &file_llmos_v1_types_proto_enumTypes[7]
 }
 
 func (x AttemptState) Number() protoreflect.EnumNumber {
@@ -421,7 +471,7 @@ func (x AttemptState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AttemptState.Descriptor instead.
 func (AttemptState) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 type EvictionKind int32
@@ -469,11 +519,11 @@ func (x EvictionKind) String() string {
 }
 
 func (EvictionKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[7].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[8].Descriptor()
 }
 
 func (EvictionKind) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[7]
+	return &file_llmos_v1_types_proto_enumTypes[8]
 }
 
 func (x EvictionKind) Number() protoreflect.EnumNumber {
@@ -482,7 +532,7 @@ func (x EvictionKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EvictionKind.Descriptor instead.
 func (EvictionKind) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 type TaskState int32
@@ -530,11 +580,11 @@ func (x TaskState) String() string {
 }
 
 func (TaskState) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[8].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[9].Descriptor()
 }
 
 func (TaskState) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[8]
+	return &file_llmos_v1_types_proto_enumTypes[9]
 }
 
 func (x TaskState) Number() protoreflect.EnumNumber {
@@ -543,7 +593,7 @@ func (x TaskState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskState.Descriptor instead.
 func (TaskState) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 type TaskDesired int32
@@ -579,11 +629,11 @@ func (x TaskDesired) String() string {
 }
 
 func (TaskDesired) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[9].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[10].Descriptor()
 }
 
 func (TaskDesired) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[9]
+	return &file_llmos_v1_types_proto_enumTypes[10]
 }
 
 func (x TaskDesired) Number() protoreflect.EnumNumber {
@@ -592,7 +642,7 @@ func (x TaskDesired) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskDesired.Descriptor instead.
 func (TaskDesired) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 type DeviceHealth int32
@@ -634,11 +684,11 @@ func (x DeviceHealth) String() string {
 }
 
 func (DeviceHealth) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[10].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[11].Descriptor()
 }
 
 func (DeviceHealth) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[10]
+	return &file_llmos_v1_types_proto_enumTypes[11]
 }
 
 func (x DeviceHealth) Number() protoreflect.EnumNumber {
@@ -647,7 +697,7 @@ func (x DeviceHealth) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DeviceHealth.Descriptor instead.
 func (DeviceHealth) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 type NodeState int32
@@ -686,11 +736,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[11].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[12].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[11]
+	return &file_llmos_v1_types_proto_enumTypes[12]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -699,7 +749,7 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 type ReservationKind int32
@@ -735,11 +785,11 @@ func (x ReservationKind) String() string {
 }
 
 func (ReservationKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[12].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[13].Descriptor()
 }
 
 func (ReservationKind) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[12]
+	return &file_llmos_v1_types_proto_enumTypes[13]
 }
 
 func (x ReservationKind) Number() protoreflect.EnumNumber {
@@ -748,7 +798,7 @@ func (x ReservationKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ReservationKind.Descriptor instead.
 func (ReservationKind) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 type MemberRole int32
@@ -787,11 +837,11 @@ func (x MemberRole) String() string {
 }
 
 func (MemberRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[13].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[14].Descriptor()
 }
 
 func (MemberRole) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[13]
+	return &file_llmos_v1_types_proto_enumTypes[14]
 }
 
 func (x MemberRole) Number() protoreflect.EnumNumber {
@@ -800,7 +850,7 @@ func (x MemberRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MemberRole.Descriptor instead.
 func (MemberRole) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 // Fault is an error as a person should read it.
@@ -913,6 +963,8 @@ type JobSpec struct {
 	Placement         *PlacementSpec         `protobuf:"bytes,20,opt,name=placement,proto3" json:"placement,omitempty"`
 	RepairMs          int64                  `protobuf:"varint,21,opt,name=repair_ms,json=repairMs,proto3" json:"repair_ms,omitempty"` // how long surviving slots are kept when a node is lost; 0 means 120,000, negative: not
 	Reservation       string                 `protobuf:"bytes,22,opt,name=reservation,proto3" json:"reservation,omitempty"`            // name of the advance reservation to run in; empty: none
+	Checkpoint        *CheckpointSpec        `protobuf:"bytes,23,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`              // how its tasks save themselves; absent: llmos keeps nothing of what they save
+	Resume            *ResumeSpec            `protobuf:"bytes,24,opt,name=resume,proto3" json:"resume,omitempty"`                      // a checkpoint of another job to start from; absent: from nothing
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1101,6 +1153,134 @@ func (x *JobSpec) GetReservation() string {
 	return ""
 }
 
+func (x *JobSpec) GetCheckpoint() *CheckpointSpec {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *JobSpec) GetResume() *ResumeSpec {
+	if x != nil {
+		return x.Resume
+	}
+	return nil
+}
+
+// CheckpointSpec says where finished checkpoints are found and how many are kept.
+type CheckpointSpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`  // folder, seen from a task's working directory or absolute below it; empty: only what tasks announce
+	Keep          int32                  `protobuf:"varint,2,opt,name=keep,proto3" json:"keep,omitempty"` // good steps that are kept; 0 means 3
+	Ranks         CheckpointRanks        `protobuf:"varint,3,opt,name=ranks,proto3,enum=llmos.v1.CheckpointRanks" json:"ranks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointSpec) Reset() {
+	*x = CheckpointSpec{}
+	mi := &file_llmos_v1_types_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointSpec) ProtoMessage() {}
+
+func (x *CheckpointSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointSpec.ProtoReflect.Descriptor instead.
+func (*CheckpointSpec) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CheckpointSpec) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *CheckpointSpec) GetKeep() int32 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
+}
+
+func (x *CheckpointSpec) GetRanks() CheckpointRanks {
+	if x != nil {
+		return x.Ranks
+	}
+	return CheckpointRanks_CHECKPOINT_RANKS_UNSPECIFIED
+}
+
+// ResumeSpec names a checkpoint of another job.
+type ResumeSpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`    // ID, or the name of the newest job so called, made an ID at submit
+	Step          int64                  `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"` // 0: the newest good one, made its step at submit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeSpec) Reset() {
+	*x = ResumeSpec{}
+	mi := &file_llmos_v1_types_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeSpec) ProtoMessage() {}
+
+func (x *ResumeSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeSpec.ProtoReflect.Descriptor instead.
+func (*ResumeSpec) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ResumeSpec) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ResumeSpec) GetStep() int64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
 // Dependency makes a job wait for another one.
 type Dependency struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1112,7 +1292,7 @@ type Dependency struct {
 
 func (x *Dependency) Reset() {
 	*x = Dependency{}
-	mi := &file_llmos_v1_types_proto_msgTypes[2]
+	mi := &file_llmos_v1_types_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1304,7 @@ func (x *Dependency) String() string {
 func (*Dependency) ProtoMessage() {}
 
 func (x *Dependency) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[2]
+	mi := &file_llmos_v1_types_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1317,7 @@ func (x *Dependency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dependency.ProtoReflect.Descriptor instead.
 func (*Dependency) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{2}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Dependency) GetJob() string {
@@ -1166,7 +1346,7 @@ type ArraySpec struct {
 
 func (x *ArraySpec) Reset() {
 	*x = ArraySpec{}
-	mi := &file_llmos_v1_types_proto_msgTypes[3]
+	mi := &file_llmos_v1_types_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1358,7 @@ func (x *ArraySpec) String() string {
 func (*ArraySpec) ProtoMessage() {}
 
 func (x *ArraySpec) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[3]
+	mi := &file_llmos_v1_types_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1371,7 @@ func (x *ArraySpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArraySpec.ProtoReflect.Descriptor instead.
 func (*ArraySpec) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{3}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ArraySpec) GetCount() int32 {
@@ -1220,7 +1400,7 @@ type CronSpec struct {
 
 func (x *CronSpec) Reset() {
 	*x = CronSpec{}
-	mi := &file_llmos_v1_types_proto_msgTypes[4]
+	mi := &file_llmos_v1_types_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1412,7 @@ func (x *CronSpec) String() string {
 func (*CronSpec) ProtoMessage() {}
 
 func (x *CronSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[4]
+	mi := &file_llmos_v1_types_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1425,7 @@ func (x *CronSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CronSpec.ProtoReflect.Descriptor instead.
 func (*CronSpec) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CronSpec) GetSchedule() string {
@@ -1285,7 +1465,7 @@ type PlacementSpec struct {
 
 func (x *PlacementSpec) Reset() {
 	*x = PlacementSpec{}
-	mi := &file_llmos_v1_types_proto_msgTypes[5]
+	mi := &file_llmos_v1_types_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1477,7 @@ func (x *PlacementSpec) String() string {
 func (*PlacementSpec) ProtoMessage() {}
 
 func (x *PlacementSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[5]
+	mi := &file_llmos_v1_types_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1490,7 @@ func (x *PlacementSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementSpec.ProtoReflect.Descriptor instead.
 func (*PlacementSpec) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PlacementSpec) GetWhere() *Expr {
@@ -1378,7 +1558,7 @@ type Expr struct {
 
 func (x *Expr) Reset() {
 	*x = Expr{}
-	mi := &file_llmos_v1_types_proto_msgTypes[6]
+	mi := &file_llmos_v1_types_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1570,7 @@ func (x *Expr) String() string {
 func (*Expr) ProtoMessage() {}
 
 func (x *Expr) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[6]
+	mi := &file_llmos_v1_types_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1583,7 @@ func (x *Expr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expr.ProtoReflect.Descriptor instead.
 func (*Expr) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Expr) GetExpr() isExpr_Expr {
@@ -1486,7 +1666,7 @@ type ExprList struct {
 
 func (x *ExprList) Reset() {
 	*x = ExprList{}
-	mi := &file_llmos_v1_types_proto_msgTypes[7]
+	mi := &file_llmos_v1_types_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1678,7 @@ func (x *ExprList) String() string {
 func (*ExprList) ProtoMessage() {}
 
 func (x *ExprList) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[7]
+	mi := &file_llmos_v1_types_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1691,7 @@ func (x *ExprList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExprList.ProtoReflect.Descriptor instead.
 func (*ExprList) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExprList) GetOf() []*Expr {
@@ -1533,7 +1713,7 @@ type ExprMatch struct {
 
 func (x *ExprMatch) Reset() {
 	*x = ExprMatch{}
-	mi := &file_llmos_v1_types_proto_msgTypes[8]
+	mi := &file_llmos_v1_types_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1725,7 @@ func (x *ExprMatch) String() string {
 func (*ExprMatch) ProtoMessage() {}
 
 func (x *ExprMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[8]
+	mi := &file_llmos_v1_types_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1738,7 @@ func (x *ExprMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExprMatch.ProtoReflect.Descriptor instead.
 func (*ExprMatch) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExprMatch) GetKey() string {
@@ -1597,7 +1777,7 @@ type RoleSpec struct {
 
 func (x *RoleSpec) Reset() {
 	*x = RoleSpec{}
-	mi := &file_llmos_v1_types_proto_msgTypes[9]
+	mi := &file_llmos_v1_types_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1789,7 @@ func (x *RoleSpec) String() string {
 func (*RoleSpec) ProtoMessage() {}
 
 func (x *RoleSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[9]
+	mi := &file_llmos_v1_types_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1802,7 @@ func (x *RoleSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleSpec.ProtoReflect.Descriptor instead.
 func (*RoleSpec) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RoleSpec) GetName() string {
@@ -1734,7 +1914,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_llmos_v1_types_proto_msgTypes[10]
+	mi := &file_llmos_v1_types_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1746,7 +1926,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[10]
+	mi := &file_llmos_v1_types_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1759,7 +1939,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Resources) GetCpuMilli() int64 {
@@ -1848,23 +2028,26 @@ type Job struct {
 	ArrayIndex       int32                  `protobuf:"varint,18,opt,name=array_index,json=arrayIndex,proto3" json:"array_index,omitempty"` // of an array's copy
 	Copies           int32                  `protobuf:"varint,19,opt,name=copies,proto3" json:"copies,omitempty"`                           // of an array or cron job: copies made
 	CopiesUnfinished int32                  `protobuf:"varint,20,opt,name=copies_unfinished,json=copiesUnfinished,proto3" json:"copies_unfinished,omitempty"`
-	CopiesFailed     int32                  `protobuf:"varint,21,opt,name=copies_failed,json=copiesFailed,proto3" json:"copies_failed,omitempty"` // failed or cancelled
-	BlockedBy        []string               `protobuf:"bytes,22,rep,name=blocked_by,json=blockedBy,proto3" json:"blocked_by,omitempty"`           // IDs of jobs in after that have not ended yet
-	FiredMs          int64                  `protobuf:"varint,23,opt,name=fired_ms,json=firedMs,proto3" json:"fired_ms,omitempty"`                // of a cron job: the newest time for which a copy was due
-	Preemptions      int32                  `protobuf:"varint,24,opt,name=preemptions,proto3" json:"preemptions,omitempty"`                       // attempts ended for another job
-	Resizes          int32                  `protobuf:"varint,25,opt,name=resizes,proto3" json:"resizes,omitempty"`                               // attempts ended to run with another count
-	GpuMilliMs       int64                  `protobuf:"varint,26,opt,name=gpu_milli_ms,json=gpuMilliMs,proto3" json:"gpu_milli_ms,omitempty"`     // thousandths of a device times milliseconds held by ended allocations
-	ReadyMs          int64                  `protobuf:"varint,27,opt,name=ready_ms,json=readyMs,proto3" json:"ready_ms,omitempty"`                // when it last began to wait for a placement, dependencies met
-	RunMs            int64                  `protobuf:"varint,28,opt,name=run_ms,json=runMs,proto3" json:"run_ms,omitempty"`                      // time with a running gang, summed over ended attempts
-	Claim            *Claim                 `protobuf:"bytes,29,opt,name=claim,proto3" json:"claim,omitempty"`                                    // what is kept for its next attempt
-	Avoid            []*AvoidedNode         `protobuf:"bytes,30,rep,name=avoid,proto3" json:"avoid,omitempty"`                                    // nodes on which it failed, newest last; at most 16
+	CopiesFailed     int32                  `protobuf:"varint,21,opt,name=copies_failed,json=copiesFailed,proto3" json:"copies_failed,omitempty"`     // failed or cancelled
+	BlockedBy        []string               `protobuf:"bytes,22,rep,name=blocked_by,json=blockedBy,proto3" json:"blocked_by,omitempty"`               // IDs of jobs in after that have not ended yet
+	FiredMs          int64                  `protobuf:"varint,23,opt,name=fired_ms,json=firedMs,proto3" json:"fired_ms,omitempty"`                    // of a cron job: the newest time for which a copy was due
+	Preemptions      int32                  `protobuf:"varint,24,opt,name=preemptions,proto3" json:"preemptions,omitempty"`                           // attempts ended for another job
+	Resizes          int32                  `protobuf:"varint,25,opt,name=resizes,proto3" json:"resizes,omitempty"`                                   // attempts ended to run with another count
+	GpuMilliMs       int64                  `protobuf:"varint,26,opt,name=gpu_milli_ms,json=gpuMilliMs,proto3" json:"gpu_milli_ms,omitempty"`         // thousandths of a device times milliseconds held by ended allocations
+	ReadyMs          int64                  `protobuf:"varint,27,opt,name=ready_ms,json=readyMs,proto3" json:"ready_ms,omitempty"`                    // when it last began to wait for a placement, dependencies met
+	RunMs            int64                  `protobuf:"varint,28,opt,name=run_ms,json=runMs,proto3" json:"run_ms,omitempty"`                          // time with a running gang, summed over ended attempts
+	Claim            *Claim                 `protobuf:"bytes,29,opt,name=claim,proto3" json:"claim,omitempty"`                                        // what is kept for its next attempt
+	Avoid            []*AvoidedNode         `protobuf:"bytes,30,rep,name=avoid,proto3" json:"avoid,omitempty"`                                        // nodes on which it failed, newest last; at most 16
+	SavedMs          int64                  `protobuf:"varint,31,opt,name=saved_ms,json=savedMs,proto3" json:"saved_ms,omitempty"`                    // when its newest good checkpoint was registered; 0: it has none
+	SavedStep        int64                  `protobuf:"varint,32,opt,name=saved_step,json=savedStep,proto3" json:"saved_step,omitempty"`              // of that checkpoint
+	SavingRanks      []int32                `protobuf:"varint,33,rep,packed,name=saving_ranks,json=savingRanks,proto3" json:"saving_ranks,omitempty"` // that have registered a checkpoint, ascending
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_llmos_v1_types_proto_msgTypes[11]
+	mi := &file_llmos_v1_types_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +2059,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[11]
+	mi := &file_llmos_v1_types_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +2072,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Job) GetId() string {
@@ -2102,6 +2285,230 @@ func (x *Job) GetAvoid() []*AvoidedNode {
 	return nil
 }
 
+func (x *Job) GetSavedMs() int64 {
+	if x != nil {
+		return x.SavedMs
+	}
+	return 0
+}
+
+func (x *Job) GetSavedStep() int64 {
+	if x != nil {
+		return x.SavedStep
+	}
+	return 0
+}
+
+func (x *Job) GetSavingRanks() []int32 {
+	if x != nil {
+		return x.SavingRanks
+	}
+	return nil
+}
+
+// Checkpoint is what one rank of an attempt saved at one step: files that its successors go
+// on from. A step is good when every rank that it needs has one.
+type Checkpoint struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	JobId          string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	Epoch          uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the attempt that saved it; 0: taken over from another job
+	Step           int64                  `protobuf:"varint,3,opt,name=step,proto3" json:"step,omitempty"`
+	Rank           int32                  `protobuf:"varint,4,opt,name=rank,proto3" json:"rank,omitempty"`
+	Name           string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`                                           // of the file or folder
+	ManifestSha256 []byte                 `protobuf:"bytes,6,opt,name=manifest_sha256,json=manifestSha256,proto3" json:"manifest_sha256,omitempty"` // names all of its content
+	SizeBytes      int64                  `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	Files          int32                  `protobuf:"varint,8,opt,name=files,proto3" json:"files,omitempty"`
+	SavedMs        int64                  `protobuf:"varint,9,opt,name=saved_ms,json=savedMs,proto3" json:"saved_ms,omitempty"` // agent's clock
+	RegisteredMs   int64                  `protobuf:"varint,10,opt,name=registered_ms,json=registeredMs,proto3" json:"registered_ms,omitempty"`
+	WorldSize      int32                  `protobuf:"varint,11,opt,name=world_size,json=worldSize,proto3" json:"world_size,omitempty"` // of the attempt that saved it
+	NodeIds        []string               `protobuf:"bytes,12,rep,name=node_ids,json=nodeIds,proto3" json:"node_ids,omitempty"`        // that hold a copy, ascending
+	Fault          string                 `protobuf:"bytes,13,opt,name=fault,proto3" json:"fault,omitempty"`                           // why nothing goes on from this step any more; empty: nothing is wrong
+	Origin         string                 `protobuf:"bytes,14,opt,name=origin,proto3" json:"origin,omitempty"`                         // of one taken over: <job ID>@<step>
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Checkpoint) Reset() {
+	*x = Checkpoint{}
+	mi := &file_llmos_v1_types_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Checkpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Checkpoint) ProtoMessage() {}
+
+func (x *Checkpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
+func (*Checkpoint) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Checkpoint) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *Checkpoint) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetStep() int64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetRank() int32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Checkpoint) GetManifestSha256() []byte {
+	if x != nil {
+		return x.ManifestSha256
+	}
+	return nil
+}
+
+func (x *Checkpoint) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetFiles() int32 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetSavedMs() int64 {
+	if x != nil {
+		return x.SavedMs
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetRegisteredMs() int64 {
+	if x != nil {
+		return x.RegisteredMs
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetWorldSize() int32 {
+	if x != nil {
+		return x.WorldSize
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetNodeIds() []string {
+	if x != nil {
+		return x.NodeIds
+	}
+	return nil
+}
+
+func (x *Checkpoint) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
+}
+
+func (x *Checkpoint) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+// ResumePoint is the step from which all ranks of an attempt go on.
+type ResumePoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the attempt that saved it; 0: another job's
+	Step          int64                  `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumePoint) Reset() {
+	*x = ResumePoint{}
+	mi := &file_llmos_v1_types_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumePoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumePoint) ProtoMessage() {}
+
+func (x *ResumePoint) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumePoint.ProtoReflect.Descriptor instead.
+func (*ResumePoint) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ResumePoint) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ResumePoint) GetStep() int64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
 // AvoidedNode is a node that a job should not meet again soon.
 type AvoidedNode struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2113,7 +2520,7 @@ type AvoidedNode struct {
 
 func (x *AvoidedNode) Reset() {
 	*x = AvoidedNode{}
-	mi := &file_llmos_v1_types_proto_msgTypes[12]
+	mi := &file_llmos_v1_types_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2125,7 +2532,7 @@ func (x *AvoidedNode) String() string {
 func (*AvoidedNode) ProtoMessage() {}
 
 func (x *AvoidedNode) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[12]
+	mi := &file_llmos_v1_types_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2138,7 +2545,7 @@ func (x *AvoidedNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AvoidedNode.ProtoReflect.Descriptor instead.
 func (*AvoidedNode) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AvoidedNode) GetNodeId() string {
@@ -2170,7 +2577,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_llmos_v1_types_proto_msgTypes[13]
+	mi := &file_llmos_v1_types_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2589,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[13]
+	mi := &file_llmos_v1_types_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2602,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Claim) GetKind() ClaimKind {
@@ -2246,7 +2653,7 @@ type ClaimSlot struct {
 
 func (x *ClaimSlot) Reset() {
 	*x = ClaimSlot{}
-	mi := &file_llmos_v1_types_proto_msgTypes[14]
+	mi := &file_llmos_v1_types_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +2665,7 @@ func (x *ClaimSlot) String() string {
 func (*ClaimSlot) ProtoMessage() {}
 
 func (x *ClaimSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[14]
+	mi := &file_llmos_v1_types_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +2678,7 @@ func (x *ClaimSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimSlot.ProtoReflect.Descriptor instead.
 func (*ClaimSlot) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ClaimSlot) GetNodeId() string {
@@ -2322,13 +2729,14 @@ type Attempt struct {
 	EvictedFor     string                 `protobuf:"bytes,15,opt,name=evicted_for,json=evictedFor,proto3" json:"evicted_for,omitempty"`              // ID of the job it made room for; empty: none
 	Counts         []int32                `protobuf:"varint,16,rep,packed,name=counts,proto3" json:"counts,omitempty"`                                // tasks of each role, in the order of the spec
 	RunningMs      int64                  `protobuf:"varint,17,opt,name=running_ms,json=runningMs,proto3" json:"running_ms,omitempty"`                // when its last task began to run; 0: not all have
+	Resume         *ResumePoint           `protobuf:"bytes,18,opt,name=resume,proto3" json:"resume,omitempty"`                                        // what it goes on from; absent: it begins anew
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_llmos_v1_types_proto_msgTypes[15]
+	mi := &file_llmos_v1_types_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +2748,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[15]
+	mi := &file_llmos_v1_types_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +2761,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Attempt) GetJobId() string {
@@ -2475,6 +2883,13 @@ func (x *Attempt) GetRunningMs() int64 {
 	return 0
 }
 
+func (x *Attempt) GetResume() *ResumePoint {
+	if x != nil {
+		return x.Resume
+	}
+	return nil
+}
+
 // Task is one process tree on one node. desired is written by the servers alone, the
 // observed fields only from the agent's reports.
 type Task struct {
@@ -2502,7 +2917,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_llmos_v1_types_proto_msgTypes[16]
+	mi := &file_llmos_v1_types_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2929,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[16]
+	mi := &file_llmos_v1_types_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2942,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Task) GetId() string {
@@ -2672,7 +3087,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_llmos_v1_types_proto_msgTypes[17]
+	mi := &file_llmos_v1_types_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +3099,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[17]
+	mi := &file_llmos_v1_types_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +3112,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Device) GetId() string {
@@ -2826,7 +3241,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_llmos_v1_types_proto_msgTypes[18]
+	mi := &file_llmos_v1_types_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2838,7 +3253,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[18]
+	mi := &file_llmos_v1_types_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2851,7 +3266,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{18}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Node) GetId() string {
@@ -3000,7 +3415,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_llmos_v1_types_proto_msgTypes[19]
+	mi := &file_llmos_v1_types_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3012,7 +3427,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[19]
+	mi := &file_llmos_v1_types_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3025,7 +3440,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{19}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Drain) GetSinceMs() int64 {
@@ -3071,7 +3486,7 @@ type DeviceAccount struct {
 
 func (x *DeviceAccount) Reset() {
 	*x = DeviceAccount{}
-	mi := &file_llmos_v1_types_proto_msgTypes[20]
+	mi := &file_llmos_v1_types_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3083,7 +3498,7 @@ func (x *DeviceAccount) String() string {
 func (*DeviceAccount) ProtoMessage() {}
 
 func (x *DeviceAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[20]
+	mi := &file_llmos_v1_types_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3096,7 +3511,7 @@ func (x *DeviceAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceAccount.ProtoReflect.Descriptor instead.
 func (*DeviceAccount) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{20}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeviceAccount) GetDeviceId() string {
@@ -3161,7 +3576,7 @@ type NodeAccount struct {
 
 func (x *NodeAccount) Reset() {
 	*x = NodeAccount{}
-	mi := &file_llmos_v1_types_proto_msgTypes[21]
+	mi := &file_llmos_v1_types_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3173,7 +3588,7 @@ func (x *NodeAccount) String() string {
 func (*NodeAccount) ProtoMessage() {}
 
 func (x *NodeAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[21]
+	mi := &file_llmos_v1_types_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3186,7 +3601,7 @@ func (x *NodeAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAccount.ProtoReflect.Descriptor instead.
 func (*NodeAccount) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{21}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *NodeAccount) GetNodeId() string {
@@ -3271,7 +3686,7 @@ type DeviceGrant struct {
 
 func (x *DeviceGrant) Reset() {
 	*x = DeviceGrant{}
-	mi := &file_llmos_v1_types_proto_msgTypes[22]
+	mi := &file_llmos_v1_types_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3283,7 +3698,7 @@ func (x *DeviceGrant) String() string {
 func (*DeviceGrant) ProtoMessage() {}
 
 func (x *DeviceGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[22]
+	mi := &file_llmos_v1_types_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3296,7 +3711,7 @@ func (x *DeviceGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceGrant.ProtoReflect.Descriptor instead.
 func (*DeviceGrant) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{22}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DeviceGrant) GetDeviceId() string {
@@ -3339,7 +3754,7 @@ type Allocation struct {
 
 func (x *Allocation) Reset() {
 	*x = Allocation{}
-	mi := &file_llmos_v1_types_proto_msgTypes[23]
+	mi := &file_llmos_v1_types_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3351,7 +3766,7 @@ func (x *Allocation) String() string {
 func (*Allocation) ProtoMessage() {}
 
 func (x *Allocation) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[23]
+	mi := &file_llmos_v1_types_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3364,7 +3779,7 @@ func (x *Allocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Allocation.ProtoReflect.Descriptor instead.
 func (*Allocation) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{23}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Allocation) GetTaskId() string {
@@ -3456,7 +3871,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_llmos_v1_types_proto_msgTypes[24]
+	mi := &file_llmos_v1_types_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3468,7 +3883,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[24]
+	mi := &file_llmos_v1_types_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3481,7 +3896,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{24}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Queue) GetName() string {
@@ -3569,7 +3984,7 @@ type QuotaLimit struct {
 
 func (x *QuotaLimit) Reset() {
 	*x = QuotaLimit{}
-	mi := &file_llmos_v1_types_proto_msgTypes[25]
+	mi := &file_llmos_v1_types_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3581,7 +3996,7 @@ func (x *QuotaLimit) String() string {
 func (*QuotaLimit) ProtoMessage() {}
 
 func (x *QuotaLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[25]
+	mi := &file_llmos_v1_types_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3594,7 +4009,7 @@ func (x *QuotaLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaLimit.ProtoReflect.Descriptor instead.
 func (*QuotaLimit) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{25}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *QuotaLimit) GetResource() string {
@@ -3641,7 +4056,7 @@ type UsageDay struct {
 
 func (x *UsageDay) Reset() {
 	*x = UsageDay{}
-	mi := &file_llmos_v1_types_proto_msgTypes[26]
+	mi := &file_llmos_v1_types_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3653,7 +4068,7 @@ func (x *UsageDay) String() string {
 func (*UsageDay) ProtoMessage() {}
 
 func (x *UsageDay) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[26]
+	mi := &file_llmos_v1_types_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3666,7 +4081,7 @@ func (x *UsageDay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageDay.ProtoReflect.Descriptor instead.
 func (*UsageDay) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{26}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UsageDay) GetQueue() string {
@@ -3733,7 +4148,7 @@ type Reservation struct {
 
 func (x *Reservation) Reset() {
 	*x = Reservation{}
-	mi := &file_llmos_v1_types_proto_msgTypes[27]
+	mi := &file_llmos_v1_types_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3745,7 +4160,7 @@ func (x *Reservation) String() string {
 func (*Reservation) ProtoMessage() {}
 
 func (x *Reservation) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[27]
+	mi := &file_llmos_v1_types_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3758,7 +4173,7 @@ func (x *Reservation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
 func (*Reservation) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{27}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Reservation) GetName() string {
@@ -3874,7 +4289,7 @@ type SchedulerConfig struct {
 
 func (x *SchedulerConfig) Reset() {
 	*x = SchedulerConfig{}
-	mi := &file_llmos_v1_types_proto_msgTypes[28]
+	mi := &file_llmos_v1_types_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3886,7 +4301,7 @@ func (x *SchedulerConfig) String() string {
 func (*SchedulerConfig) ProtoMessage() {}
 
 func (x *SchedulerConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[28]
+	mi := &file_llmos_v1_types_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3899,7 +4314,7 @@ func (x *SchedulerConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchedulerConfig.ProtoReflect.Descriptor instead.
 func (*SchedulerConfig) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{28}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SchedulerConfig) GetOrder() string {
@@ -4002,7 +4417,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_llmos_v1_types_proto_msgTypes[29]
+	mi := &file_llmos_v1_types_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4014,7 +4429,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[29]
+	mi := &file_llmos_v1_types_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4027,7 +4442,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{29}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *JoinToken) GetId() string {
@@ -4096,7 +4511,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_llmos_v1_types_proto_msgTypes[30]
+	mi := &file_llmos_v1_types_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4108,7 +4523,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[30]
+	mi := &file_llmos_v1_types_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4121,7 +4536,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{30}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Event) GetIndex() uint64 {
@@ -4193,7 +4608,7 @@ type ClusterMeta struct {
 
 func (x *ClusterMeta) Reset() {
 	*x = ClusterMeta{}
-	mi := &file_llmos_v1_types_proto_msgTypes[31]
+	mi := &file_llmos_v1_types_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4205,7 +4620,7 @@ func (x *ClusterMeta) String() string {
 func (*ClusterMeta) ProtoMessage() {}
 
 func (x *ClusterMeta) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[31]
+	mi := &file_llmos_v1_types_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4218,7 +4633,7 @@ func (x *ClusterMeta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMeta.ProtoReflect.Descriptor instead.
 func (*ClusterMeta) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{31}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ClusterMeta) GetClusterId() string {
@@ -4263,7 +4678,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_llmos_v1_types_proto_msgTypes[32]
+	mi := &file_llmos_v1_types_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4275,7 +4690,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[32]
+	mi := &file_llmos_v1_types_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4288,7 +4703,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{32}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RequestRecord) GetRequestId() string {
@@ -4342,7 +4757,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_llmos_v1_types_proto_msgTypes[33]
+	mi := &file_llmos_v1_types_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4354,7 +4769,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[33]
+	mi := &file_llmos_v1_types_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4367,7 +4782,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{33}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Progress) GetTaskId() string {
@@ -4434,7 +4849,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_llmos_v1_types_proto_msgTypes[34]
+	mi := &file_llmos_v1_types_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4446,7 +4861,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[34]
+	mi := &file_llmos_v1_types_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4459,7 +4874,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{34}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Sample) GetTimeMs() int64 {
@@ -4516,7 +4931,7 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x05field\x18\x04 \x01(\tR\x05field\x12\x12\n" +
 	"\x04line\x18\x05 \x01(\x05R\x04line\x12\x1f\n" +
 	"\vleader_addr\x18\x06 \x01(\tR\n" +
-	"leaderAddr\"\xdc\x06\n" +
+	"leaderAddr\"\xc4\a\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
 	"\rgenerate_name\x18\x02 \x01(\tR\fgenerateName\x12%\n" +
@@ -4545,10 +4960,22 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"restart_ms\x18\x13 \x01(\x03R\trestartMs\x125\n" +
 	"\tplacement\x18\x14 \x01(\v2\x17.llmos.v1.PlacementSpecR\tplacement\x12\x1b\n" +
 	"\trepair_ms\x18\x15 \x01(\x03R\brepairMs\x12 \n" +
-	"\vreservation\x18\x16 \x01(\tR\vreservation\x1a9\n" +
+	"\vreservation\x18\x16 \x01(\tR\vreservation\x128\n" +
+	"\n" +
+	"checkpoint\x18\x17 \x01(\v2\x18.llmos.v1.CheckpointSpecR\n" +
+	"checkpoint\x12,\n" +
+	"\x06resume\x18\x18 \x01(\v2\x14.llmos.v1.ResumeSpecR\x06resume\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"i\n" +
+	"\x0eCheckpointSpec\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04keep\x18\x02 \x01(\x05R\x04keep\x12/\n" +
+	"\x05ranks\x18\x03 \x01(\x0e2\x19.llmos.v1.CheckpointRanksR\x05ranks\"2\n" +
+	"\n" +
+	"ResumeSpec\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\x03R\x04step\"L\n" +
 	"\n" +
 	"Dependency\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12,\n" +
@@ -4610,7 +5037,7 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"gpu_models\x18\a \x03(\tR\tgpuModels\x12\x1f\n" +
 	"\vmig_profile\x18\b \x01(\tR\n" +
 	"migProfile\x12\x12\n" +
-	"\x04numa\x18\t \x01(\bR\x04numa\"\xbf\a\n" +
+	"\x04numa\x18\t \x01(\bR\x04numa\"\x9c\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\x04spec\x18\x02 \x01(\v2\x11.llmos.v1.JobSpecR\x04spec\x12(\n" +
@@ -4648,7 +5075,33 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\bready_ms\x18\x1b \x01(\x03R\areadyMs\x12\x15\n" +
 	"\x06run_ms\x18\x1c \x01(\x03R\x05runMs\x12%\n" +
 	"\x05claim\x18\x1d \x01(\v2\x0f.llmos.v1.ClaimR\x05claim\x12+\n" +
-	"\x05avoid\x18\x1e \x03(\v2\x15.llmos.v1.AvoidedNodeR\x05avoid\"A\n" +
+	"\x05avoid\x18\x1e \x03(\v2\x15.llmos.v1.AvoidedNodeR\x05avoid\x12\x19\n" +
+	"\bsaved_ms\x18\x1f \x01(\x03R\asavedMs\x12\x1d\n" +
+	"\n" +
+	"saved_step\x18  \x01(\x03R\tsavedStep\x12!\n" +
+	"\fsaving_ranks\x18! \x03(\x05R\vsavingRanks\"\xfb\x02\n" +
+	"\n" +
+	"Checkpoint\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
+	"\x04step\x18\x03 \x01(\x03R\x04step\x12\x12\n" +
+	"\x04rank\x18\x04 \x01(\x05R\x04rank\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12'\n" +
+	"\x0fmanifest_sha256\x18\x06 \x01(\fR\x0emanifestSha256\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\a \x01(\x03R\tsizeBytes\x12\x14\n" +
+	"\x05files\x18\b \x01(\x05R\x05files\x12\x19\n" +
+	"\bsaved_ms\x18\t \x01(\x03R\asavedMs\x12#\n" +
+	"\rregistered_ms\x18\n" +
+	" \x01(\x03R\fregisteredMs\x12\x1d\n" +
+	"\n" +
+	"world_size\x18\v \x01(\x05R\tworldSize\x12\x19\n" +
+	"\bnode_ids\x18\f \x03(\tR\anodeIds\x12\x14\n" +
+	"\x05fault\x18\r \x01(\tR\x05fault\x12\x16\n" +
+	"\x06origin\x18\x0e \x01(\tR\x06origin\"7\n" +
+	"\vResumePoint\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\x03R\x04step\"A\n" +
 	"\vAvoidedNode\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x19\n" +
 	"\buntil_ms\x18\x02 \x01(\x03R\auntilMs\"\xa6\x01\n" +
@@ -4662,7 +5115,7 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
 	"\tcpu_milli\x18\x02 \x01(\x03R\bcpuMilli\x12!\n" +
 	"\fmemory_bytes\x18\x03 \x01(\x03R\vmemoryBytes\x12/\n" +
-	"\adevices\x18\x04 \x03(\v2\x15.llmos.v1.DeviceGrantR\adevices\"\x9d\x04\n" +
+	"\adevices\x18\x04 \x03(\v2\x15.llmos.v1.DeviceGrantR\adevices\"\xcc\x04\n" +
 	"\aAttempt\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12,\n" +
@@ -4685,7 +5138,8 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"evictedFor\x12\x16\n" +
 	"\x06counts\x18\x10 \x03(\x05R\x06counts\x12\x1d\n" +
 	"\n" +
-	"running_ms\x18\x11 \x01(\x03R\trunningMs\"\xe0\x03\n" +
+	"running_ms\x18\x11 \x01(\x03R\trunningMs\x12-\n" +
+	"\x06resume\x18\x12 \x01(\v2\x15.llmos.v1.ResumePointR\x06resume\"\xe0\x03\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12\x14\n" +
@@ -4927,7 +5381,11 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x13ERROR_KIND_INTERNAL\x10\f*7\n" +
 	"\aJobKind\x12\x18\n" +
 	"\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
-	"\x0eJOB_KIND_BATCH\x10\x01*~\n" +
+	"\x0eJOB_KIND_BATCH\x10\x01*j\n" +
+	"\x0fCheckpointRanks\x12 \n" +
+	"\x1cCHECKPOINT_RANKS_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16CHECKPOINT_RANKS_FIRST\x10\x01\x12\x19\n" +
+	"\x15CHECKPOINT_RANKS_EACH\x10\x02*~\n" +
 	"\x0eDependencyKind\x12\x1f\n" +
 	"\x1bDEPENDENCY_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12DEPENDENCY_KIND_OK\x10\x01\x12\x17\n" +
@@ -5011,111 +5469,120 @@ func file_llmos_v1_types_proto_rawDescGZIP() []byte {
 	return file_llmos_v1_types_proto_rawDescData
 }
 
-var file_llmos_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 14)
-var file_llmos_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_llmos_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 15)
+var file_llmos_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_llmos_v1_types_proto_goTypes = []any{
 	(ErrorKind)(0),          // 0: llmos.v1.ErrorKind
 	(JobKind)(0),            // 1: llmos.v1.JobKind
-	(DependencyKind)(0),     // 2: llmos.v1.DependencyKind
-	(CronOverlap)(0),        // 3: llmos.v1.CronOverlap
-	(JobState)(0),           // 4: llmos.v1.JobState
-	(ClaimKind)(0),          // 5: llmos.v1.ClaimKind
-	(AttemptState)(0),       // 6: llmos.v1.AttemptState
-	(EvictionKind)(0),       // 7: llmos.v1.EvictionKind
-	(TaskState)(0),          // 8: llmos.v1.TaskState
-	(TaskDesired)(0),        // 9: llmos.v1.TaskDesired
-	(DeviceHealth)(0),       // 10: llmos.v1.DeviceHealth
-	(NodeState)(0),          // 11: llmos.v1.NodeState
-	(ReservationKind)(0),    // 12: llmos.v1.ReservationKind
-	(MemberRole)(0),         // 13: llmos.v1.MemberRole
-	(*Fault)(nil),           // 14: llmos.v1.Fault
-	(*JobSpec)(nil),         // 15: llmos.v1.JobSpec
-	(*Dependency)(nil),      // 16: llmos.v1.Dependency
-	(*ArraySpec)(nil),       // 17: llmos.v1.ArraySpec
-	(*CronSpec)(nil),        // 18: llmos.v1.CronSpec
-	(*PlacementSpec)(nil),   // 19: llmos.v1.PlacementSpec
-	(*Expr)(nil),            // 20: llmos.v1.Expr
-	(*ExprList)(nil),        // 21: llmos.v1.ExprList
-	(*ExprMatch)(nil),       // 22: llmos.v1.ExprMatch
-	(*RoleSpec)(nil),        // 23: llmos.v1.RoleSpec
-	(*Resources)(nil),       // 24: llmos.v1.Resources
-	(*Job)(nil),             // 25: llmos.v1.Job
-	(*AvoidedNode)(nil),     // 26: llmos.v1.AvoidedNode
-	(*Claim)(nil),           // 27: llmos.v1.Claim
-	(*ClaimSlot)(nil),       // 28: llmos.v1.ClaimSlot
-	(*Attempt)(nil),         // 29: llmos.v1.Attempt
-	(*Task)(nil),            // 30: llmos.v1.Task
-	(*Device)(nil),          // 31: llmos.v1.Device
-	(*Node)(nil),            // 32: llmos.v1.Node
-	(*Drain)(nil),           // 33: llmos.v1.Drain
-	(*DeviceAccount)(nil),   // 34: llmos.v1.DeviceAccount
-	(*NodeAccount)(nil),     // 35: llmos.v1.NodeAccount
-	(*DeviceGrant)(nil),     // 36: llmos.v1.DeviceGrant
-	(*Allocation)(nil),      // 37: llmos.v1.Allocation
-	(*Queue)(nil),           // 38: llmos.v1.Queue
-	(*QuotaLimit)(nil),      // 39: llmos.v1.QuotaLimit
-	(*UsageDay)(nil),        // 40: llmos.v1.UsageDay
-	(*Reservation)(nil),     // 41: llmos.v1.Reservation
-	(*SchedulerConfig)(nil), // 42: llmos.v1.SchedulerConfig
-	(*JoinToken)(nil),       // 43: llmos.v1.JoinToken
-	(*Event)(nil),           // 44: llmos.v1.Event
-	(*ClusterMeta)(nil),     // 45: llmos.v1.ClusterMeta
-	(*RequestRecord)(nil),   // 46: llmos.v1.RequestRecord
-	(*Progress)(nil),        // 47: llmos.v1.Progress
-	(*Sample)(nil),          // 48: llmos.v1.Sample
-	nil,                     // 49: llmos.v1.JobSpec.LabelsEntry
-	nil,                     // 50: llmos.v1.RoleSpec.EnvEntry
-	nil,                     // 51: llmos.v1.Node.LabelsEntry
-	nil,                     // 52: llmos.v1.Progress.ValuesEntry
+	(CheckpointRanks)(0),    // 2: llmos.v1.CheckpointRanks
+	(DependencyKind)(0),     // 3: llmos.v1.DependencyKind
+	(CronOverlap)(0),        // 4: llmos.v1.CronOverlap
+	(JobState)(0),           // 5: llmos.v1.JobState
+	(ClaimKind)(0),          // 6: llmos.v1.ClaimKind
+	(AttemptState)(0),       // 7: llmos.v1.AttemptState
+	(EvictionKind)(0),       // 8: llmos.v1.EvictionKind
+	(TaskState)(0),          // 9: llmos.v1.TaskState
+	(TaskDesired)(0),        // 10: llmos.v1.TaskDesired
+	(DeviceHealth)(0),       // 11: llmos.v1.DeviceHealth
+	(NodeState)(0),          // 12: llmos.v1.NodeState
+	(ReservationKind)(0),    // 13: llmos.v1.ReservationKind
+	(MemberRole)(0),         // 14: llmos.v1.MemberRole
+	(*Fault)(nil),           // 15: llmos.v1.Fault
+	(*JobSpec)(nil),         // 16: llmos.v1.JobSpec
+	(*CheckpointSpec)(nil),  // 17: llmos.v1.CheckpointSpec
+	(*ResumeSpec)(nil),      // 18: llmos.v1.ResumeSpec
+	(*Dependency)(nil),      // 19: llmos.v1.Dependency
+	(*ArraySpec)(nil),       // 20: llmos.v1.ArraySpec
+	(*CronSpec)(nil),        // 21: llmos.v1.CronSpec
+	(*PlacementSpec)(nil),   // 22: llmos.v1.PlacementSpec
+	(*Expr)(nil),            // 23: llmos.v1.Expr
+	(*ExprList)(nil),        // 24: llmos.v1.ExprList
+	(*ExprMatch)(nil),       // 25: llmos.v1.ExprMatch
+	(*RoleSpec)(nil),        // 26: llmos.v1.RoleSpec
+	(*Resources)(nil),       // 27: llmos.v1.Resources
+	(*Job)(nil),             // 28: llmos.v1.Job
+	(*Checkpoint)(nil),      // 29: llmos.v1.Checkpoint
+	(*ResumePoint)(nil),     // 30: llmos.v1.ResumePoint
+	(*AvoidedNode)(nil),     // 31: llmos.v1.AvoidedNode
+	(*Claim)(nil),           // 32: llmos.v1.Claim
+	(*ClaimSlot)(nil),       // 33: llmos.v1.ClaimSlot
+	(*Attempt)(nil),         // 34: llmos.v1.Attempt
+	(*Task)(nil),            // 35: llmos.v1.Task
+	(*Device)(nil),          // 36: llmos.v1.Device
+	(*Node)(nil),            // 37: llmos.v1.Node
+	(*Drain)(nil),           // 38: llmos.v1.Drain
+	(*DeviceAccount)(nil),   // 39: llmos.v1.DeviceAccount
+	(*NodeAccount)(nil),     // 40: llmos.v1.NodeAccount
+	(*DeviceGrant)(nil),     // 41: llmos.v1.DeviceGrant
+	(*Allocation)(nil),      // 42: llmos.v1.Allocation
+	(*Queue)(nil),           // 43: llmos.v1.Queue
+	(*QuotaLimit)(nil),      // 44: llmos.v1.QuotaLimit
+	(*UsageDay)(nil),        // 45: llmos.v1.UsageDay
+	(*Reservation)(nil),     // 46: llmos.v1.Reservation
+	(*SchedulerConfig)(nil), // 47: llmos.v1.SchedulerConfig
+	(*JoinToken)(nil),       // 48: llmos.v1.JoinToken
+	(*Event)(nil),           // 49: llmos.v1.Event
+	(*ClusterMeta)(nil),     // 50: llmos.v1.ClusterMeta
+	(*RequestRecord)(nil),   // 51: llmos.v1.RequestRecord
+	(*Progress)(nil),        // 52: llmos.v1.Progress
+	(*Sample)(nil),          // 53: llmos.v1.Sample
+	nil,                     // 54: llmos.v1.JobSpec.LabelsEntry
+	nil,                     // 55: llmos.v1.RoleSpec.EnvEntry
+	nil,                     // 56: llmos.v1.Node.LabelsEntry
+	nil,                     // 57: llmos.v1.Progress.ValuesEntry
 }
 var file_llmos_v1_types_proto_depIdxs = []int32{
 	0,  // 0: llmos.v1.Fault.kind:type_name -> llmos.v1.ErrorKind
 	1,  // 1: llmos.v1.JobSpec.kind:type_name -> llmos.v1.JobKind
-	23, // 2: llmos.v1.JobSpec.roles:type_name -> llmos.v1.RoleSpec
-	49, // 3: llmos.v1.JobSpec.labels:type_name -> llmos.v1.JobSpec.LabelsEntry
-	16, // 4: llmos.v1.JobSpec.after:type_name -> llmos.v1.Dependency
-	17, // 5: llmos.v1.JobSpec.array:type_name -> llmos.v1.ArraySpec
-	18, // 6: llmos.v1.JobSpec.cron:type_name -> llmos.v1.CronSpec
-	19, // 7: llmos.v1.JobSpec.placement:type_name -> llmos.v1.PlacementSpec
-	2,  // 8: llmos.v1.Dependency.kind:type_name -> llmos.v1.DependencyKind
-	3,  // 9: llmos.v1.CronSpec.overlap:type_name -> llmos.v1.CronOverlap
-	20, // 10: llmos.v1.PlacementSpec.where:type_name -> llmos.v1.Expr
-	21, // 11: llmos.v1.Expr.all:type_name -> llmos.v1.ExprList
-	21, // 12: llmos.v1.Expr.any:type_name -> llmos.v1.ExprList
-	20, // 13: llmos.v1.Expr.not:type_name -> llmos.v1.Expr
-	22, // 14: llmos.v1.Expr.match:type_name -> llmos.v1.ExprMatch
-	20, // 15: llmos.v1.ExprList.of:type_name -> llmos.v1.Expr
-	50, // 16: llmos.v1.RoleSpec.env:type_name -> llmos.v1.RoleSpec.EnvEntry
-	24, // 17: llmos.v1.RoleSpec.resources:type_name -> llmos.v1.Resources
-	15, // 18: llmos.v1.Job.spec:type_name -> llmos.v1.JobSpec
-	4,  // 19: llmos.v1.Job.state:type_name -> llmos.v1.JobState
-	27, // 20: llmos.v1.Job.claim:type_name -> llmos.v1.Claim
-	26, // 21: llmos.v1.Job.avoid:type_name -> llmos.v1.AvoidedNode
-	5,  // 22: llmos.v1.Claim.kind:type_name -> llmos.v1.ClaimKind
-	28, // 23: llmos.v1.Claim.slots:type_name -> llmos.v1.ClaimSlot
-	36, // 24: llmos.v1.ClaimSlot.devices:type_name -> llmos.v1.DeviceGrant
-	6,  // 25: llmos.v1.Attempt.state:type_name -> llmos.v1.AttemptState
-	7,  // 26: llmos.v1.Attempt.eviction:type_name -> llmos.v1.EvictionKind
-	9,  // 27: llmos.v1.Task.desired:type_name -> llmos.v1.TaskDesired
-	8,  // 28: llmos.v1.Task.state:type_name -> llmos.v1.TaskState
-	10, // 29: llmos.v1.Device.health:type_name -> llmos.v1.DeviceHealth
-	11, // 30: llmos.v1.Node.state:type_name -> llmos.v1.NodeState
-	31, // 31: llmos.v1.Node.devices:type_name -> llmos.v1.Device
-	51, // 32: llmos.v1.Node.labels:type_name -> llmos.v1.Node.LabelsEntry
-	33, // 33: llmos.v1.Node.drain:type_name -> llmos.v1.Drain
-	34, // 34: llmos.v1.NodeAccount.devices:type_name -> llmos.v1.DeviceAccount
-	36, // 35: llmos.v1.Allocation.devices:type_name -> llmos.v1.DeviceGrant
-	39, // 36: llmos.v1.Queue.limits:type_name -> llmos.v1.QuotaLimit
-	12, // 37: llmos.v1.Reservation.kind:type_name -> llmos.v1.ReservationKind
-	20, // 38: llmos.v1.Reservation.where:type_name -> llmos.v1.Expr
-	13, // 39: llmos.v1.JoinToken.role:type_name -> llmos.v1.MemberRole
-	52, // 40: llmos.v1.Progress.values:type_name -> llmos.v1.Progress.ValuesEntry
-	48, // 41: llmos.v1.Progress.sample:type_name -> llmos.v1.Sample
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	26, // 2: llmos.v1.JobSpec.roles:type_name -> llmos.v1.RoleSpec
+	54, // 3: llmos.v1.JobSpec.labels:type_name -> llmos.v1.JobSpec.LabelsEntry
+	19, // 4: llmos.v1.JobSpec.after:type_name -> llmos.v1.Dependency
+	20, // 5: llmos.v1.JobSpec.array:type_name -> llmos.v1.ArraySpec
+	21, // 6: llmos.v1.JobSpec.cron:type_name -> llmos.v1.CronSpec
+	22, // 7: llmos.v1.JobSpec.placement:type_name -> llmos.v1.PlacementSpec
+	17, // 8: llmos.v1.JobSpec.checkpoint:type_name -> llmos.v1.CheckpointSpec
+	18, // 9: llmos.v1.JobSpec.resume:type_name -> llmos.v1.ResumeSpec
+	2,  // 10: llmos.v1.CheckpointSpec.ranks:type_name -> llmos.v1.CheckpointRanks
+	3,  // 11: llmos.v1.Dependency.kind:type_name -> llmos.v1.DependencyKind
+	4,  // 12: llmos.v1.CronSpec.overlap:type_name -> llmos.v1.CronOverlap
+	23, // 13: llmos.v1.PlacementSpec.where:type_name -> llmos.v1.Expr
+	24, // 14: llmos.v1.Expr.all:type_name -> llmos.v1.ExprList
+	24, // 15: llmos.v1.Expr.any:type_name -> llmos.v1.ExprList
+	23, // 16: llmos.v1.Expr.not:type_name -> llmos.v1.Expr
+	25, // 17: llmos.v1.Expr.match:type_name -> llmos.v1.ExprMatch
+	23, // 18: llmos.v1.ExprList.of:type_name -> llmos.v1.Expr
+	55, // 19: llmos.v1.RoleSpec.env:type_name -> llmos.v1.RoleSpec.EnvEntry
+	27, // 20: llmos.v1.RoleSpec.resources:type_name -> llmos.v1.Resources
+	16, // 21: llmos.v1.Job.spec:type_name -> llmos.v1.JobSpec
+	5,  // 22: llmos.v1.Job.state:type_name -> llmos.v1.JobState
+	32, // 23: llmos.v1.Job.claim:type_name -> llmos.v1.Claim
+	31, // 24: llmos.v1.Job.avoid:type_name -> llmos.v1.AvoidedNode
+	6,  // 25: llmos.v1.Claim.kind:type_name -> llmos.v1.ClaimKind
+	33, // 26: llmos.v1.Claim.slots:type_name -> llmos.v1.ClaimSlot
+	41, // 27: llmos.v1.ClaimSlot.devices:type_name -> llmos.v1.DeviceGrant
+	7,  // 28: llmos.v1.Attempt.state:type_name -> llmos.v1.AttemptState
+	8,  // 29: llmos.v1.Attempt.eviction:type_name -> llmos.v1.EvictionKind
+	30, // 30: llmos.v1.Attempt.resume:type_name -> llmos.v1.ResumePoint
+	10, // 31: llmos.v1.Task.desired:type_name -> llmos.v1.TaskDesired
+	9,  // 32: llmos.v1.Task.state:type_name -> llmos.v1.TaskState
+	11, // 33: llmos.v1.Device.health:type_name -> llmos.v1.DeviceHealth
+	12, // 34: llmos.v1.Node.state:type_name -> llmos.v1.NodeState
+	36, // 35: llmos.v1.Node.devices:type_name -> llmos.v1.Device
+	56, // 36: llmos.v1.Node.labels:type_name -> llmos.v1.Node.LabelsEntry
+	38, // 37: llmos.v1.Node.drain:type_name -> llmos.v1.Drain
+	39, // 38: llmos.v1.NodeAccount.devices:type_name -> llmos.v1.DeviceAccount
+	41, // 39: llmos.v1.Allocation.devices:type_name -> llmos.v1.DeviceGrant
+	44, // 40: llmos.v1.Queue.limits:type_name -> llmos.v1.QuotaLimit
+	13, // 41: llmos.v1.Reservation.kind:type_name -> llmos.v1.ReservationKind
+	23, // 42: llmos.v1.Reservation.where:type_name -> llmos.v1.Expr
+	14, // 43: llmos.v1.JoinToken.role:type_name -> llmos.v1.MemberRole
+	57, // 44: llmos.v1.Progress.values:type_name -> llmos.v1.Progress.ValuesEntry
+	53, // 45: llmos.v1.Progress.sample:type_name -> llmos.v1.Sample
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_types_proto_init() }
@@ -5123,7 +5590,7 @@ func file_llmos_v1_types_proto_init() {
 	if File_llmos_v1_types_proto != nil {
 		return
 	}
-	file_llmos_v1_types_proto_msgTypes[6].OneofWrappers = []any{
+	file_llmos_v1_types_proto_msgTypes[8].OneofWrappers = []any{
 		(*Expr_All)(nil),
 		(*Expr_Any)(nil),
 		(*Expr_Not)(nil),
@@ -5134,8 +5601,8 @@ func file_llmos_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_types_proto_rawDesc), len(file_llmos_v1_types_proto_rawDesc)),
-			NumEnums:      14,
-			NumMessages:   39,
+			NumEnums:      15,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
