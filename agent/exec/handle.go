@@ -149,7 +149,7 @@ func (d *Driver) listen(ctx context.Context, h *Handle, conn *net.UnixConn) erro
 			if err != nil {
 				return err
 			}
-			h.show(Status{Identity: last.Identity, Progress: last.Progress, Exit: exit})
+			h.show(Status{Identity: last.Identity, Progress: last.Progress, Told: last.Told, Exit: exit})
 		}
 		h.mu.Lock()
 		conn, h.conn = next, next

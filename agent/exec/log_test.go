@@ -279,7 +279,7 @@ func TestProgressScannerIgnoresPieces(t *testing.T) {
 	text := "hello\n@llmos step=1\nx @llmos step=9\n@llmos " + strings.Repeat("y", 2*lineBytesMax) + " step=8\n@llmos step=2\r\n@llmos step=3"
 	rapid.Check(t, func(t *rapid.T) {
 		var got []int64
-		s := &progressScanner{publish: func(p Progress) { got = append(got, p.Step) }}
+		s := &progressScanner{publish: func(p Progress) { got = append(got, p.Step) }, told: func(Told) {}}
 		for rest := text; rest != ""; {
 			n := rapid.IntRange(1, min(len(rest), 3000)).Draw(t, "piece")
 			s.scan([]byte(rest[:n]))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -225,7 +226,7 @@ func (s *shim) start() *startError {
 		s.tree = nil
 		return forkFault(err, s.spec, l)
 	}
-	scanner := &progressScanner{publish: s.progress}
+	scanner := &progressScanner{publish: s.progress, told: s.told}
 	log.copyFrom(ends[0], false, scanner.scan)
 	log.copyFrom(ends[2], true, nil)
 	return nil
@@ -234,6 +235,17 @@ func (s *shim) start() *startError {
 func (s *shim) progress(p Progress) {
 	p.TimeMS = s.now().UnixMilli()
 	s.board.set(false, func(st *Status) { st.Progress, st.LogDropped = &p, s.log.dropped.Load() })
+}
+
+// told passes on that the task has finished a checkpoint.
+func (s *shim) told(t Told) {
+	s.board.set(true, func(st *Status) {
+		t.Number = 1
+		if n := len(st.Told); n > 0 {
+			t.Number = st.Told[n-1].Number + 1
+		}
+		st.Told = append(slices.Clone(st.Told[max(0, len(st.Told)-toldMax+1):]), t)
+	})
 }
 
 // failure records a task that did not start, in its log too.

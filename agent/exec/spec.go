@@ -150,11 +150,19 @@ type Progress struct {
 	TimeMS int64              `json:"time_ms"`
 }
 
+// Told is a line by which a task says that a checkpoint is finished.
+type Told struct {
+	Number int64  `json:"number"` // counts the task's lines, from 1
+	Step   int64  `json:"step"`   // negative: it named none
+	Path   string `json:"path"`   // as the task wrote it
+}
+
 // Status is what a shim says about its task. Each one replaces the one before it.
 type Status struct {
 	Refused    string    `json:"refused,omitempty"` // the shim did not take the task, and why
 	Identity   *Identity `json:"identity,omitempty"`
 	Progress   *Progress `json:"progress,omitempty"`
+	Told       []Told    `json:"told,omitempty"` // the newest toldMax, oldest first
 	Exit       *Exit     `json:"exit,omitempty"`
 	LogDropped int64     `json:"log_dropped_bytes,omitempty"`
 }
