@@ -1,7 +1,8 @@
 // Package agent is the wiring of one llmos agent: its data directory and how it joins, the
 // session with the leader, the journal, the supervisor of the node's tasks, their logs,
-// the devices, and the port they share. What to do is decided by agent/reconcile, how
-// tasks run by agent/exec, what the node has by agent/device.
+// the vault of their checkpoints, the devices, and the port they share. What to do is decided by
+// agent/reconcile, how tasks run by agent/exec, what the node has by agent/device, what a checkpoint
+// is by agent/checkpoint.
 //
 // A task with a part of a device is held to the memory it was granted by the best means
 // there is. A MIG slice is walled off by the hardware and needs nothing. Where a control
@@ -144,6 +145,7 @@ type parts struct {
 	port       *transport.Port
 	driver     *exec.Driver
 	supervisor *supervisor
+	vault      *vault
 	sessions   *sessions
 	node       *nodeBox
 	changes    <-chan device.Inventory
@@ -169,18 +171,25 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 		ErrLog: filepath.Join(a.home.dir, shimLogFile)})
 	driver.RemoveStale()
 	box := newOutbox()
+	kept, err := newVault(filepath.Join(a.home.dir, checkpointsFolder), id, box, carry(a.home.creds), cfg.Log)
+	if err != nil {
+		driver.Close()
+		return nil, err
+	}
+	box.stored = kept.acknowledged
 	sup := newSupervisor(s, driver, j, box, cfg.Log)
+	sup.runner.vault = kept
 	sup.look = func(ctx context.Context) (device.Use, error) { return device.Look(ctx, probers) }
-	p := &parts{cfg: cfg, home: a.home, port: port, driver: driver, supervisor: sup, node: node, changes: changes}
+	p := &parts{cfg: cfg, home: a.home, port: port, driver: driver, supervisor: sup, vault: kept, node: node, changes: changes}
 	book := &addressBook{join: cfg.Join, gossip: p.gossiped, log: cfg.Log,
 		save: func(addrs []string) error { return a.home.writeJSON(serversFile, addrs) }}
 	if _, err := readJSON(filepath.Join(a.home.dir, serversFile), &book.saved); err != nil {
 		cfg.Log.Warn("the servers' addresses could not be read; going on with those of --join", "error", err)
 	}
-	p.sessions = &sessions{clusterID: a.home.id.ClusterID, dial: p.dial, book: book, supervisor: sup, outbox: box, node: p.node,
+	p.sessions = &sessions{clusterID: a.home.id.ClusterID, dial: p.dial, book: book, supervisor: sup, vault: kept, outbox: box, node: p.node,
 		silence: silenceMin, log: cfg.Log}
 	p.server = grpc.NewServer(transport.ServerOptions()...)
-	pb.RegisterAgentServiceServer(p.server, newAgentService(s, sup.visits))
+	pb.RegisterAgentServiceServer(p.server, newAgentService(s, sup.visits, kept))
 	if cfg.Gossip {
 		p.gossip, err = gossip.Start(gossip.Config{ID: id, Key: a.home.gossipKey, ClusterID: a.home.id.ClusterID, Port: port,
 			Meta:      gossip.Meta{Role: pb.MemberRole_MEMBER_ROLE_AGENT, Name: cfg.name(), Addr: addr},
@@ -251,6 +260,7 @@ func (p *parts) run(ctx context.Context, cancel context.CancelFunc) error {
 	serve("serve requests", func() error { return p.server.Serve(requests) })
 	work.Go(func() { p.supervisor.run(ctx) })
 	work.Go(func() { p.sessions.run(ctx) })
+	work.Go(func() { p.vault.run(ctx) })
 	work.Go(func() { p.watchDevices(ctx) })
 	work.Go(func() { transport.KeepFresh(ctx, p.home.creds, p.renew, p.saveCredentials, p.cfg.Log) })
 	if p.gossip != nil {

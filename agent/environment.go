@@ -114,6 +114,7 @@ func (s site) environment(a *pb.Assignment, localWorld int) []string {
 	if jobDir := s.jobDir(a); jobDir != "" {
 		set("LLMOS_JOB_DIR", jobDir)
 	}
+	s.setCheckpoint(a, set)
 	ports := allocation.GetPorts()
 	if allocation.GetHoldsRendezvous() && len(ports) > 0 {
 		ports = ports[1:]
@@ -139,6 +140,15 @@ func (s site) environment(a *pb.Assignment, localWorld int) []string {
 		out[i] = name + "=" + env[name]
 	}
 	return out
+}
+
+// setCheckpoint tells a task where it saves itself.
+func (s site) setCheckpoint(a *pb.Assignment, set func(name, value string)) {
+	if path := a.GetCheckpoint().GetPath(); path != "" {
+		if rel, err := below(s.workdirOf(a), path); err == nil {
+			set("LLMOS_CHECKPOINT_DIR", filepath.Join(s.workdirOf(a), filepath.FromSlash(rel)))
+		}
+	}
 }
 
 // setArray tells a copy of an array which one it is.
@@ -223,8 +233,13 @@ func (s site) prepare(a *pb.Assignment, localWorld int) (exec.Spec, error) {
 			owned = append(owned, jobDir)
 		}
 	}
+	saveDir := ""
+	if path := a.GetCheckpoint().GetPath(); path != "" {
+		saveDir, _ = below(s.workdirOf(a), path) // what is wrong with it is told by the saver
+	}
 	return exec.Spec{
-		TaskID: a.GetTask().GetId(), NodeName: s.nodeName, Command: role.GetCommand(), Env: s.environment(a, localWorld),
+		SaveDir: saveDir,
+		TaskID:  a.GetTask().GetId(), NodeName: s.nodeName, Command: role.GetCommand(), Env: s.environment(a, localWorld),
 		Workdir: role.GetWorkdir(), User: s.taskUserOf(a), Owned: owned, StopSignal: role.GetStopSignal(), GraceMS: role.GetGraceMs(),
 		MemoryBytes: a.GetAllocation().GetMemoryBytes(), CPUMilli: a.GetAllocation().GetCpuMilli(), LogMaxBytes: role.GetLogMaxBytes(),
 	}, nil

@@ -34,7 +34,9 @@ const (
 	shimLogFile   = "shims.log"    // what shims say when they fail
 	journalFolder = "journal"
 	tasksFolder   = "tasks"
-	homeFileMax   = 64 << 10 // bytes of any of these files
+
+	checkpointsFolder = "checkpoints"
+	homeFileMax       = 64 << 10 // bytes of any of these files
 )
 
 // homeIdentity is the content of identity.json.
@@ -169,7 +171,7 @@ func (h *home) checkEmpty() error {
 }
 
 func (h *home) makeFolders() error {
-	for name, mode := range map[string]fs.FileMode{journalFolder: 0o700, tasksFolder: 0o711} {
+	for name, mode := range map[string]fs.FileMode{journalFolder: 0o700, tasksFolder: 0o711, checkpointsFolder: 0o700} {
 		if err := os.MkdirAll(filepath.Join(h.dir, name), mode); err != nil {
 			return homeFault(h.dir, err)
 		}

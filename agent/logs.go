@@ -12,18 +12,19 @@ import (
 	"llmos/transport"
 )
 
-// agentService answers servers' questions about this node.
+// agentService answers servers' questions about this node, and gives other agents checkpoints.
 type agentService struct {
 	pb.UnimplementedAgentServiceServer
 	site   site
 	visits *visits
+	vault  *vault       // nil: none
 	busy   atomic.Int32 // commands and connections of people
 	// peer says who calls; replaced in tests that have no certificates.
 	peer func(grpc.ServerStream) (transport.Identity, bool)
 }
 
-func newAgentService(s site, v *visits) *agentService {
-	return &agentService{site: s, visits: v, peer: func(stream grpc.ServerStream) (transport.Identity, bool) {
+func newAgentService(s site, v *visits, kept *vault) *agentService {
+	return &agentService{site: s, visits: v, vault: kept, peer: func(stream grpc.ServerStream) (transport.Identity, bool) {
 		return transport.PeerIdentity(stream.Context())
 	}}
 }

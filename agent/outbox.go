@@ -28,11 +28,20 @@ type outbox struct {
 	sentAs   map[string]uint64         // task ID -> seq under which the pending report was sent; absent: unsent
 	progress map[string]*pb.Progress   // changed since it was last sent
 	reports  chan struct{}             // has a token when there may be unsent reports
+
+	saved  map[string]*savedReport               // of checkpoints, by what they are about; unacknowledged
+	stored func(recorded []*pb.CheckpointReport) // is told what was acknowledged of them; nil: nobody
+}
+
+// savedReport is a report of a checkpoint that waits.
+type savedReport struct {
+	report *pb.CheckpointReport
+	sentAs uint64 // 0: unsent
 }
 
 func newOutbox() *outbox {
 	return &outbox{pending: map[string]*pb.TaskReport{}, sentAs: map[string]uint64{}, progress: map[string]*pb.Progress{},
-		reports: make(chan struct{}, 1)}
+		reports: make(chan struct{}, 1), saved: map[string]*savedReport{}}
 }
 
 func (o *outbox) wake() {
@@ -47,6 +56,19 @@ func (o *outbox) put(r *pb.TaskReport) {
 	o.mu.Lock()
 	o.pending[r.GetTaskId()] = r
 	delete(o.sentAs, r.GetTaskId())
+	o.mu.Unlock()
+	o.wake()
+}
+
+// putCheckpoint queues a report of a checkpoint, in place of an older one about the same.
+func (o *outbox) putCheckpoint(r *pb.CheckpointReport) {
+	c := r.GetCheckpoint()
+	about := keyOf(c).String()
+	if len(c.GetManifestSha256()) == 0 { // refused: of its name
+		about += " refused " + c.GetName()
+	}
+	o.mu.Lock()
+	o.saved[about] = &savedReport{report: r}
 	o.mu.Unlock()
 	o.wake()
 }
@@ -85,7 +107,8 @@ func (o *outbox) take() *pb.Reports {
 			ids = append(ids, id)
 		}
 	}
-	if len(ids) == 0 {
+	about := o.unsentSaved()
+	if len(ids) == 0 && len(about) == 0 {
 		return nil
 	}
 	sort.Strings(ids)
@@ -99,11 +122,38 @@ func (o *outbox) take() *pb.Reports {
 		o.sentAs[id] = o.seq
 		m.Reports = append(m.Reports, proto.CloneOf(o.pending[id]))
 	}
+	for _, key := range about {
+		o.saved[key].sentAs = o.seq
+		m.Checkpoints = append(m.Checkpoints, o.saved[key].report)
+	}
 	return m
+}
+
+// unsentSaved gives what the next message says of checkpoints; the caller holds the lock.
+func (o *outbox) unsentSaved() (about []string) {
+	for key, s := range o.saved {
+		if s.sentAs == 0 {
+			about = append(about, key)
+		}
+	}
+	sort.Strings(about)
+	if len(about) > reportsPerMessage {
+		about = about[:reportsPerMessage]
+		o.wake()
+	}
+	return about
 }
 
 // acknowledge drops what was sent up to seq and gives it.
 func (o *outbox) acknowledge(seq uint64) []*pb.TaskReport {
+	done, saved := o.settle(seq)
+	if len(saved) > 0 && o.stored != nil {
+		o.stored(saved)
+	}
+	return done
+}
+
+func (o *outbox) settle(seq uint64) ([]*pb.TaskReport, []*pb.CheckpointReport) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.acked = max(o.acked, min(seq, o.seq))
@@ -115,10 +165,17 @@ func (o *outbox) acknowledge(seq uint64) []*pb.TaskReport {
 			delete(o.sentAs, id)
 		}
 	}
-	if len(o.sentAs) < len(o.pending) {
+	var saved []*pb.CheckpointReport
+	for key, s := range o.saved {
+		if s.sentAs > 0 && s.sentAs <= o.acked {
+			saved = append(saved, s.report)
+			delete(o.saved, key)
+		}
+	}
+	if len(o.sentAs) < len(o.pending) || len(o.saved) > 0 {
 		o.wake()
 	}
-	return done
+	return done, saved
 }
 
 // unacknowledged says how many messages of the session wait for their acknowledgement.
@@ -134,7 +191,10 @@ func (o *outbox) reconnected() {
 	defer o.mu.Unlock()
 	o.seq, o.acked = 0, 0
 	clear(o.sentAs)
-	if len(o.pending) > 0 {
+	for _, s := range o.saved {
+		s.sentAs = 0
+	}
+	if len(o.pending) > 0 || len(o.saved) > 0 {
 		o.wake()
 	}
 }

@@ -36,6 +36,7 @@ type sessions struct {
 	dial       func(addr string) (*grpc.ClientConn, error)
 	book       *addressBook
 	supervisor *supervisor
+	vault      *vault // nil: none
 	outbox     *outbox
 	node       *nodeBox
 	silence    time.Duration // shorter ones of a server are borne
@@ -308,5 +309,8 @@ func (l *link) desired(d *pb.Desired) error {
 	}
 	l.full = true
 	l.supervisor.post(desiredNews{d})
+	if h := d.GetHoldings(); h != nil && l.vault != nil {
+		l.vault.hold(h)
+	}
 	return nil
 }

@@ -91,7 +91,7 @@ func (v *supervisor) run(ctx context.Context) {
 	for _, a := range assignments {
 		id := a.GetTask().GetId()
 		v.tasks[id] = &task{assignment: a, phase: reconcile.Unproven, unsettled: true}
-		v.work.Go(func() { v.runner.adopt(ctx, id) })
+		v.work.Go(func() { v.runner.adopt(ctx, a) })
 	}
 	for _, id := range v.clean.begin(assignments) {
 		v.work.Go(func() { v.runner.evict(ctx, id) })
@@ -167,6 +167,10 @@ func (v *supervisor) take(n any) {
 	case taskSampled:
 		if t := v.tasks[n.id]; t != nil && t.phase != reconcile.Ended {
 			v.tell(t, func(p *pb.Progress) { p.Sample = n.sample })
+		}
+	case taskSaving:
+		if t := v.tasks[n.id]; t != nil {
+			t.saving = true
 		}
 	case taskExcess:
 		v.exceeded(n)
@@ -281,10 +285,15 @@ func (v *supervisor) act(ctx context.Context) time.Time {
 			t.phase, t.stopAt = reconcile.Stopping, v.now()
 			if t.handle != nil {
 				t.handle.Stop()
+			} else if t.abandon != nil {
+				t.abandon()
 			}
 		case reconcile.Kill:
-			v.log.Warn("killing task", "task", a.TaskID)
 			t.killed = true
+			if t.saving { // it has ended, and what it saved is being taken
+				continue
+			}
+			v.log.Warn("killing task", "task", a.TaskID)
 			if t.handle != nil {
 				t.handle.Kill()
 			}
@@ -329,7 +338,12 @@ func (v *supervisor) begin(ctx context.Context, actions []reconcile.Action) {
 			v.work.Go(func() { v.runner.void(id, a.Reason) })
 		default:
 			local := v.localWorld(assignment)
-			v.work.Go(func() { v.runner.start(ctx, assignment, local) })
+			staging, abandon := context.WithCancel(ctx)
+			t.abandon = abandon
+			v.work.Go(func() {
+				defer abandon()
+				v.runner.start(ctx, staging, assignment, local)
+			})
 		}
 	}
 }

@@ -28,6 +28,8 @@ type task struct {
 	exit       *exec.Exit
 	handle     *exec.Handle
 	cgroup     string       // empty: none, or not known yet
+	abandon    func()       // ends the staging of what it goes on from; nil: it was adopted
+	saving     bool         // its tree has gone, and what it saved is being taken
 	said       *pb.Progress // what the servers are told of its progress and demand; nil: nothing yet
 }
 
@@ -43,6 +45,7 @@ func (t *task) report() *pb.TaskReport {
 	e := t.exit
 	r.State, r.Reason = endStates[e.State], e.Reason
 	r.ExitCode, r.Signal, r.StartedMs, r.EndedMs = int32(e.Code), int32(e.Signal), e.StartedMS, e.EndedMS
+	r.ResumeFailed = e.ResumeFailed
 	return r
 }
 
@@ -67,7 +70,8 @@ type (
 		id     string
 		status exec.Status
 	}
-	taskEnded struct { // the end, also of a task that never started
+	taskSaving struct{ id string } // its tree has gone; the end follows when what it saved is recorded
+	taskEnded  struct {            // the end, also of a task that never started
 		id   string
 		exit exec.Exit
 	}
@@ -77,29 +81,46 @@ type (
 type runner struct {
 	site   site
 	driver *exec.Driver
+	vault  *vault // nil: none
 	now    func() time.Time
 	post   func(any) bool // false: the supervisor has ended
 	warn   func(msg string, args ...any)
 }
 
 // start runs a new task: it is journaled already, and only here is it ever handed to a shim.
-func (r runner) start(ctx context.Context, a *pb.Assignment, localWorld int) {
+// staging ends when the task is to be stopped before that, or with ctx.
+func (r runner) start(ctx, staging context.Context, a *pb.Assignment, localWorld int) {
 	id := a.GetTask().GetId()
 	spec, err := r.site.prepare(a, localWorld)
+	if err == nil && r.vault != nil {
+		var resume []string
+		resume, err = r.vault.stage(staging, a, r.site)
+		spec.Env = append(spec.Env, resume...)
+	}
 	var h *exec.Handle
 	if err == nil {
 		h, err = r.driver.Start(r.site.dir(id), spec)
 	}
-	if err != nil {
+	switch {
+	case ctx.Err() != nil && h == nil:
+		return // the agent ends: the next one finds that the task never started
+	case errors.Is(err, errResume):
+		r.end(id, exec.Exit{State: exec.Stopped, ResumeFailed: true, Reason: err.Error()})
+		return
+	case err != nil && staging.Err() != nil:
+		r.end(id, exec.Exit{State: exec.Stopped, Reason: "stopped before it was started"})
+		return
+	case err != nil:
 		r.end(id, exec.Exit{State: exec.Failed, Code: exec.ExitCannotStart,
 			Reason: fmt.Sprintf("the task could not be started on node %s: %v", r.site.nodeName, err)})
 		return
 	}
-	r.follow(ctx, id, h, false)
+	r.follow(ctx, a, h, false)
 }
 
 // adopt finds out what became of a task that an earlier run of the agent journaled.
-func (r runner) adopt(ctx context.Context, id string) {
+func (r runner) adopt(ctx context.Context, a *pb.Assignment) {
+	id := a.GetTask().GetId()
 	for {
 		// Without a directory no shim can have it; the claim that voids it needs one.
 		h, err := (*exec.Handle)(nil), r.site.makeDir(id)
@@ -107,7 +128,7 @@ func (r runner) adopt(ctx context.Context, id string) {
 			h, err = r.driver.Adopt(ctx, r.site.dir(id))
 		}
 		if err == nil {
-			r.follow(ctx, id, h, true)
+			r.follow(ctx, a, h, true)
 			return
 		}
 		if ctx.Err() != nil {
@@ -175,10 +196,14 @@ func (r runner) lostExit(err error, adopted bool) (exec.Exit, bool) {
 	return exec.Exit{}, false
 }
 
-// follow passes on what the shim says until the end. When the agent ends first, the task
-// is let go of and runs on.
-func (r runner) follow(ctx context.Context, id string, h *exec.Handle, adopted bool) {
+// follow passes on what the shim says until the end, and takes what the task saves; the end is
+// passed on when what was saved last is recorded. When the agent ends first, the task is let go of
+// and runs on.
+func (r runner) follow(ctx context.Context, a *pb.Assignment, h *exec.Handle, adopted bool) {
+	id := a.GetTask().GetId()
 	defer h.Detach()
+	var saves *saver
+	defer func() { saves.stop() }()
 	if !r.post(taskAttached{id, h}) {
 		return
 	}
@@ -188,6 +213,8 @@ func (r runner) follow(ctx context.Context, id string, h *exec.Handle, adopted b
 			return
 		case status, open := <-h.Updates():
 			if !open {
+				saves = r.saver(ctx, a, saves)
+				r.save(id, saves)
 				if exit, final := r.lostExit(h.Err(), adopted); final {
 					r.end(id, exit)
 				} else {
@@ -195,11 +222,35 @@ func (r runner) follow(ctx context.Context, id string, h *exec.Handle, adopted b
 				}
 				return
 			}
-			if !r.post(taskStatus{id, status}) || status.Exit != nil {
+			if status.Identity != nil || status.Exit != nil { // its working directory is there
+				saves = r.saver(ctx, a, saves)
+			}
+			saves.tell(status.Told)
+			if status.Exit != nil && status.Exit.StartedMS > 0 {
+				r.save(id, saves)
+			}
+			if ctx.Err() != nil || !r.post(taskStatus{id, status}) || status.Exit != nil {
 				return
 			}
 		}
 	}
+}
+
+// saver gives the task's saver, beginning it when there is none yet; nil when the job wants none.
+func (r runner) saver(ctx context.Context, a *pb.Assignment, begun *saver) *saver {
+	if begun != nil || r.vault == nil {
+		return begun
+	}
+	return r.vault.newSaver(ctx, a, r.site)
+}
+
+// save takes what a task has left at its end.
+func (r runner) save(id string, saves *saver) {
+	if saves == nil {
+		return
+	}
+	r.post(taskSaving{id})
+	saves.finish()
 }
 
 // end records the end of a task that has no shim to do it, and tells the loop.

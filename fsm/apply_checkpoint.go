@@ -13,9 +13,7 @@ import (
 
 // The bounds of what is kept of a job's checkpoints.
 const (
-	CheckpointsKept     = 3 // good steps, when the job does not say
 	checkpointsKeptMax  = 100
-	checkpointsPartial  = 4      // newest steps that some rank has not saved yet, beside the good ones
 	checkpointsPerJob   = 65_536 // parts of steps
 	checkpointHolders   = 16
 	checkpointNameMax   = 255
@@ -205,41 +203,12 @@ func (a *applier) pruneCheckpoints(c *pb.PruneCheckpoints) *pb.Fault {
 }
 
 func (a *applier) prune(job *pb.Job) *pb.Fault {
-	for _, s := range Prunable(job, a.txn.Attempt(job.Id, job.Epoch), a.txn.SavedSteps(job.Id)) {
+	for _, s := range state.Prunable(job, a.txn.Attempt(job.Id, job.Epoch), a.txn.SavedSteps(job.Id)) {
 		for _, c := range s.Ranks {
 			a.txn.ForgetCheckpoint(c)
 		}
 	}
 	return a.refreshSaved(job.Id)
-}
-
-// Prunable gives the steps of a job, which are newest first, that its policy does not keep: good
-// ones beyond its number, and others that are older than a good one. What its newest attempt goes
-// on from stays while that attempt has not ended.
-func Prunable(job *pb.Job, newest *pb.Attempt, steps []state.SavedStep) (out []state.SavedStep) {
-	keep := int(job.GetSpec().GetCheckpoint().GetKeep())
-	if keep == 0 {
-		keep = CheckpointsKept
-	}
-	resume := newest.GetResume()
-	if newest.GetState() == pb.AttemptState_ATTEMPT_STATE_ENDED {
-		resume = nil
-	}
-	good, partial := 0, 0
-	for _, s := range steps {
-		var keeps bool
-		if s.Good {
-			good++
-			keeps = good <= keep
-		} else {
-			partial++
-			keeps = good == 0 && partial <= checkpointsPartial
-		}
-		if !keeps && !(resume != nil && resume.Epoch == s.Epoch && resume.Step == s.Step) {
-			out = append(out, s)
-		}
-	}
-	return out
 }
 
 // keepsCheckpoints reports whether every server of the cluster knows checkpoints.

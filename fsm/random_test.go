@@ -15,7 +15,7 @@ func drawCommand(t *rapid.T, s *state.State) *pb.Command {
 	draws := []func(*rapid.T, *state.State) *pb.Command{
 		drawSubmit, drawSubmit, drawPlan, drawPlan, drawPlan, drawPlan, drawPlan, drawReport, drawReport, drawReport, drawReport, drawReport, drawReport,
 		drawNode, drawNodeState, drawLose, drawStop, drawRest, drawSchedule, drawSchedule, drawSchedule,
-		drawCheckpoint, drawCheckpoint, drawCheckpoint,
+		drawCheckpoint, drawCheckpoint, drawCheckpoint, drawCheckpoint,
 	}
 	if s.Index() < 8 && chance(t, 50) { // nothing can be placed before there are nodes
 		return drawNode(t, s)
@@ -69,6 +69,9 @@ func drawPlan(t *rapid.T, s *state.State) *pb.Command {
 	jobs := slices.Collect(s.Jobs())
 	if chance(t, 90) {
 		jobs = slices.DeleteFunc(jobs, func(j *pb.Job) bool { return !pending(j) || len(j.BlockedBy) > 0 })
+	}
+	if saved := slices.DeleteFunc(slices.Clone(jobs), func(j *pb.Job) bool { return j.SavedMs == 0 }); len(saved) > 0 && chance(t, 70) {
+		jobs = saved // what goes on from a checkpoint is rare enough
 	}
 	if len(jobs) == 0 {
 		return drawSubmit(t, s)
@@ -133,8 +136,8 @@ func drawReport(t *rapid.T, s *state.State) *pb.Command {
 		states := []pb.TaskState{pb.TaskState_TASK_STATE_RUNNING, pb.TaskState_TASK_STATE_SUCCEEDED, pb.TaskState_TASK_STATE_SUCCEEDED,
 			pb.TaskState_TASK_STATE_FAILED, pb.TaskState_TASK_STATE_STOPPED, pb.TaskState_TASK_STATE_LOST, pb.TaskState_TASK_STATE_ASSIGNED}
 		c.Reports = append(c.Reports, &pb.TaskReport{TaskId: task.Id, Epoch: task.Epoch,
-			State:    states[rapid.IntRange(0, len(states)-1).Draw(t, "state")],
-			ResumeFailed: chance(t, 5),
+			State:        states[rapid.IntRange(0, len(states)-1).Draw(t, "state")],
+			ResumeFailed: chance(t, 50),
 			ExitCode:     int32(rapid.IntRange(0, 2).Draw(t, "exit")), Signal: int32(rapid.IntRange(0, 1).Draw(t, "signal") * 9)})
 	}
 	return &pb.Command{Op: &pb.Command_ReportTasks{ReportTasks: c}}

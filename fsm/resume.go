@@ -17,7 +17,7 @@ func (a *applier) resumePoint(job *pb.Job) (*pb.ResumePoint, *pb.Fault) {
 	steps := a.txn.SavedSteps(job.Id)
 	silent := state.NewestGood(steps)
 	for i := range steps {
-		if steps[i].Good && Reachable(&steps[i], a.txn.Node) {
+		if steps[i].Good && steps[i].Reachable(a.txn.Node) {
 			return &pb.ResumePoint{Epoch: steps[i].Epoch, Step: steps[i].Step}, nil
 		}
 	}
@@ -28,16 +28,6 @@ func (a *applier) resumePoint(job *pb.Job) (*pb.ResumePoint, *pb.Fault) {
 		a.event("checkpoint.unreachable", job.Id, "", "", "no node that holds step %d answers, nor one that holds an older step: the attempt begins anew", silent.Step)
 	}
 	return nil, nil
-}
-
-// Reachable reports whether of each needed part of a step a node that answers holds a copy.
-func Reachable(s *state.SavedStep, node func(id string) *pb.Node) bool {
-	for _, c := range s.NeededParts() {
-		if !slices.ContainsFunc(c.NodeIds, func(id string) bool { return node(id).GetState() == pb.NodeState_NODE_STATE_READY }) {
-			return false
-		}
-	}
-	return true
 }
 
 // refuseResume marks the step that an attempt could not go on from, so that the next one takes the

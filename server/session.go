@@ -253,10 +253,10 @@ func (ss *sessionService) receive(stream agentStream, t *tenure, s *session) err
 		switch {
 		case m.GetReports() != nil:
 			r := m.GetReports()
-			if len(r.Reports) > reportsMax {
-				return fault.New(pb.ErrorKind_ERROR_KIND_LIMIT, "a message holds %d task reports, at most %d", len(r.Reports), reportsMax)
+			if n := len(r.Reports) + len(r.Checkpoints); n > reportsMax {
+				return fault.New(pb.ErrorKind_ERROR_KIND_LIMIT, "a message holds %d reports, at most %d", n, reportsMax)
 			}
-			ev = controller.ReportsArrived{NodeID: s.node, Session: s.number, Seq: r.Seq, Reports: r.Reports}
+			ev = controller.ReportsArrived{NodeID: s.node, Session: s.number, Seq: r.Seq, Reports: r.Reports, Checkpoints: r.Checkpoints}
 		case m.GetInventory() != nil:
 			if m.GetInventory().Id != s.node {
 				return fault.New(pb.ErrorKind_ERROR_KIND_DENIED, "node %s sent the inventory of node %s", s.node, m.GetInventory().Id)

@@ -30,8 +30,10 @@ func TestFinished(t *testing.T) {
 		{"being written", Seen{Name: "step-1.pt", Changed: at(8), Newest: at(8)}, 9, false, false},
 		{"being written when the task ended", Seen{Name: "step-1.pt", Changed: at(8), Newest: at(8)}, 9, true, false},
 		{"renamed before the task ended", Seen{Name: "step-1.pt", Changed: at(8), Newest: at(7)}, 9, true, true},
-		{"settled", Seen{Name: "step-1.pt", Changed: at(8), Newest: at(7)}, 18, false, true},
-		{"not settled", Seen{Name: "step-1.pt", Changed: at(8), Newest: at(7)}, 17, false, false},
+		{"settled", Seen{Name: "step-1.pt", Changed: at(8), Newest: at(8)}, 18, false, true},
+		{"not settled", Seen{Name: "step-1.pt", Changed: at(8), Newest: at(8)}, 17, false, false},
+		{"renamed, it seems", Seen{Name: "step-1.pt", Changed: at(8), Newest: at(7)}, 10, false, true},
+		{"renamed or copied just now", Seen{Name: "step-1.pt", Changed: at(8), Newest: at(7)}, 9, false, false},
 		{"a folder in which something is written", Seen{Name: "step-1", Dir: true, Changed: at(7), Newest: at(8)}, 99, true, false},
 	} {
 		if got := Finished(c.seen, at(c.now), c.ended); got != c.want {

@@ -14,6 +14,10 @@ const DoneMarker = ".done"
 // sign.
 const Settled = 10 * time.Second
 
+// Moved is the same for what shows that it was renamed: it has changed after the last change of what
+// is in it. Copies that keep the times of their files look so too while they are made.
+const Moved = 2 * time.Second
+
 // Seen is an entry of a task's checkpoint folder as it looks at one time.
 type Seen struct {
 	Name    string
@@ -29,7 +33,7 @@ type Seen struct {
 
 // Finished reports whether an entry is a whole checkpoint: announced, marked, or renamed into place.
 // A rename that nobody watched shows in an entry that changed after the last change of what is in it,
-// when that has settled. ended says that the task has: then nothing changes any more.
+// a moment ago at least. ended says that the task has: then nothing changes any more.
 func Finished(s Seen, now time.Time, ended bool) bool {
 	switch {
 	case s.Told:
@@ -43,7 +47,8 @@ func Finished(s Seen, now time.Time, ended bool) bool {
 	case ended && s.Changed.After(s.Newest):
 		return true
 	}
-	return now.Sub(s.Changed) >= Settled
+	quiet := now.Sub(s.Changed)
+	return quiet >= Settled || quiet >= Moved && s.Changed.After(s.Newest)
 }
 
 // Temporary reports whether a name is one under which programs write what is not finished.

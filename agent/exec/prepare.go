@@ -50,6 +50,7 @@ func prepare(dir string, spec Spec) (launch, *startError) {
 	private := []string{TempDir(dir), HomeDir(dir)}
 	if l.workdir == "" {
 		l.workdir = HomeDir(dir)
+		private = append(private, saveDirs(l.workdir, spec.SaveDir)...)
 	}
 	for _, p := range private {
 		if err := os.Mkdir(p, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -75,6 +76,20 @@ func prepare(dir string, spec Spec) (launch, *startError) {
 	path, err := findCommand(spec, l.workdir)
 	l.path = path
 	return l, err
+}
+
+// saveDirs gives the folders on the way to the one in which the task saves itself, the outermost
+// first. They are made in the private working directory alone: elsewhere, the shim could make what
+// the task's user may not.
+func saveDirs(workdir, path string) (dirs []string) {
+	if path == "" || !filepath.IsLocal(path) {
+		return nil
+	}
+	for path = filepath.Clean(path); path != "."; path = filepath.Dir(path) {
+		dirs = append(dirs, filepath.Join(workdir, path))
+	}
+	slices.Reverse(dirs)
+	return dirs
 }
 
 // diskHint says in words what ENOSPC and its kin mean.

@@ -97,7 +97,8 @@ type Spec struct {
 	MemoryBytes int64    `json:"memory_bytes"` // 0: no limit
 	CPUMilli    int64    `json:"cpu_milli"`    // guaranteed under contention; 0: the least
 	LogMaxBytes int64    `json:"log_max_bytes"`
-	Cgroup      string   `json:"cgroup"` // chosen by the Driver; names the slot of the shim
+	SaveDir     string   `json:"save_dir"` // made below a private working directory; empty: none
+	Cgroup      string   `json:"cgroup"`   // chosen by the Driver; names the slot of the shim
 }
 
 // Identity names a running task so that no other process can be taken for it.
@@ -139,7 +140,8 @@ type Exit struct {
 	StartedMS    int64  `json:"started_ms"` // 0: it never started
 	EndedMS      int64  `json:"ended_ms"`
 	LogDropped   int64  `json:"log_dropped_bytes"`
-	LeftoverTree bool   `json:"leftover_tree"` // processes outlived the task's first one and were killed
+	LeftoverTree bool   `json:"leftover_tree"`           // processes outlived the task's first one and were killed
+	ResumeFailed bool   `json:"resume_failed,omitempty"` // it never started: what it goes on from could not be had
 }
 
 // Progress is the newest progress line of a task.

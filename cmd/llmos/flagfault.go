@@ -12,7 +12,7 @@ import (
 var flagNames = map[string]string{
 	"name": "--name", "priority": "--priority", "retries": "--retries", "queue": "--queue", "after": "--after",
 	"array": "--array", "cron": "--cron", "time_limit": "--time-limit", "expected": "--expected", "deadline": "--deadline",
-	"checkpoint": "--checkpoint", "reservation": "--reservation", "where": "--where", "within": "--within",
+	"checkpoint": "--checkpoint", "checkpoint.path": "--checkpoint-path", "resume": "--resume", "reservation": "--reservation", "where": "--where", "within": "--within",
 	"roles[0].count": "--tasks", "roles[0].env": "--env", "roles[0].workdir": "--workdir", "roles[0].user": "--user",
 	"roles[0].command": "the command", "roles[0].resources.cpu": "--cpu", "roles[0].resources.memory": "--memory",
 	"roles[0].resources.gpus": "--gpus", "roles[0].resources.gpu_share": "--gpu-share",

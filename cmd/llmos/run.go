@@ -48,7 +48,7 @@ under "roles:", each with a name.
   resources: {cpu: 4, memory: 32Gi, gpus: 1}
 
 And, where they are needed: queue, priority, after, array, cron, time_limit, expected,
-deadline, preemptible, checkpoint, where, within, spread, near, apart, reservation;
+deadline, preemptible, checkpoint, resume, where, within, spread, near, apart, reservation;
 count: 2..8 makes the role elastic.`
 
 func (a *app) runCommand() *cobra.Command {
@@ -56,6 +56,7 @@ func (a *app) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "run (FILE... | -- COMMAND [ARGUMENT...])", Short: "Submit a job", Long: runLong,
 		Example: "  llmos run train.yaml\n" +
+			"  llmos run --resume train-1@1200 train.yaml\n" +
 			"  llmos run prepare.yaml train.yaml\n" +
 			"  llmos run --wait -- python train.py\n" +
 			"  llmos run -n 4 --gpus 1 --cpu 2 --memory 16Gi --follow -- python train.py --lr 3e-4\n" +

@@ -22,6 +22,8 @@ type termFlags struct {
 	expected    string
 	deadline    string
 	checkpoint  string
+	saves       string
+	resume      string
 	reservation string
 	where       string
 	within      string
@@ -37,6 +39,8 @@ func (t *termFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&t.expected, "expected", "", "`TIME` that it will probably run, for the scheduler")
 	f.StringVar(&t.deadline, "deadline", "", "`TIME` by which it should be done, such as 2026-12-01T08:00")
 	f.StringVar(&t.checkpoint, "checkpoint", "", "it saves itself every `TIME`: what a stop loses at most")
+	f.StringVar(&t.saves, "checkpoint-path", "", "`FOLDER`, seen from the working one, where it saves itself (llmos checkpoints --help)")
+	f.StringVar(&t.resume, "resume", "", "start from a checkpoint of another job, `JOB@STEP`; JOB for its newest")
 	f.StringVar(&t.reservation, "reservation", "", "run in the reservation `NAME`")
 	f.StringVar(&t.where, "where", "", "`CONDITION` on nodes, such as 'gpu_model = H100-80GB and not rack = r7'")
 	f.StringVar(&t.within, "within", "", "all tasks in one `DOMAIN`: node, rack, zone or another label")
@@ -93,6 +97,17 @@ func (t *termFlags) apply(a *app, set changedFlags, spec *pb.JobSpec) (faults jo
 			fault(err, "after")
 			spec.After = append(spec.After, dep)
 		}
+	}
+	if set.Changed("checkpoint-path") {
+		if spec.Checkpoint == nil {
+			spec.Checkpoint = &pb.CheckpointSpec{}
+		}
+		spec.Checkpoint.Path = t.saves
+	}
+	if set.Changed("resume") {
+		r, err := jobspec.ParseResume(t.resume)
+		fault(err, "resume")
+		spec.Resume = r
 	}
 	t.place(set, spec, fault)
 	return faults

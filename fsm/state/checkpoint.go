@@ -65,6 +65,9 @@ func nodeCheckpointKey(nodeID string, key []byte) []byte {
 // Checkpoints walks all checkpoints by job, epoch, step and rank.
 func (s *State) Checkpoints() iter.Seq[*pb.Checkpoint] { return records(s.checkpoints, nil) }
 
+// AnyCheckpoints reports whether there are checkpoints at all.
+func (s *State) AnyCheckpoints() bool { return s.checkpoints.Len() > 0 }
+
 // NodeCheckpoints walks the checkpoints of which a node holds a copy.
 func (s *State) NodeCheckpoints(nodeID string) iter.Seq[*pb.Checkpoint] {
 	return values(s.nodeCheckpoints.Root(), terminated(nodeID))

@@ -55,14 +55,16 @@ var rules = map[string]rule{
 	pb.ClusterService_SetSchedulerConfig_FullMethodName: {roles: people, write: true, leader: always},
 	pb.ClusterService_DrainNode_FullMethodName:          {roles: people, write: true, leader: always},
 	pb.ClusterService_GetForecast_FullMethodName:        {roles: people, leader: always},
+	pb.ClusterService_ListCheckpoints_FullMethodName:    {roles: people, leader: unlessStale},
 
 	pb.JoinService_Join_FullMethodName:  {roles: members, anyone: true, write: true, leader: always},
 	pb.JoinService_Renew_FullMethodName: {roles: members},
 
-	pb.SessionService_Connect_FullMethodName: {roles: agents},
-	pb.AgentService_ReadLogs_FullMethodName:  {}, // served by agents, never here
-	pb.AgentService_Exec_FullMethodName:      {},
-	pb.AgentService_Forward_FullMethodName:   {},
+	pb.SessionService_Connect_FullMethodName:      {roles: agents},
+	pb.AgentService_ReadLogs_FullMethodName:       {}, // served by agents, never here
+	pb.AgentService_Exec_FullMethodName:           {},
+	pb.AgentService_Forward_FullMethodName:        {},
+	pb.AgentService_ReadCheckpoint_FullMethodName: {},
 }
 
 func always(any) bool { return true }

@@ -10,7 +10,8 @@
 // throws it away afterwards. Everything that must survive is in the state; the rest (who is
 // connected, when a node was last heard) is learned anew by the next leader.
 //
-// At most one proposal of each lane is in flight: plans, reports, liveness, housekeeping.
+// At most one proposal of each lane is in flight: plans, reports, liveness, times, copies,
+// housekeeping.
 // A proposal that failed is made again after a pause from the state as it is then, so that
 // it does not matter whether the failed one was applied.
 package controller
@@ -92,6 +93,7 @@ type Controller struct {
 	liveness  liveness
 	house     housekeeping
 	times     timekeeper
+	copies    copies
 	past      past
 	sizing    sizing
 	history   *predict.History  // of run times
@@ -162,6 +164,7 @@ func (c *Controller) Ready() []Effect {
 	c.catchUp()
 	c.advanceSessions()
 	c.dispatchDirty()
+	c.keepCopies()
 	c.plan()
 	c.proposeReports()
 	c.watchLiveness()
@@ -186,8 +189,8 @@ func (c *Controller) catchUp() {
 // outcome is an event. ok is false when there is no such time.
 func (c *Controller) NextTick() (at time.Duration, ok bool) {
 	due := []time.Duration{c.liveness.scanAt, c.house.collectAt, c.planning.nextRetry(), c.planning.at,
-		c.times.at,
-		c.planning.lane.retryAt, c.reports.lane.retryAt, c.liveness.lane.retryAt, c.house.lane.retryAt, c.times.lane.retryAt}
+		c.times.at, c.copies.next(),
+		c.planning.lane.retryAt, c.reports.lane.retryAt, c.liveness.lane.retryAt, c.house.lane.retryAt, c.times.lane.retryAt, c.copies.lane.retryAt}
 	if c.planning.wanted {
 		due = append(due, c.planning.rest)
 	}
@@ -224,6 +227,7 @@ func (c *Controller) absorb(found changes) {
 			c.learner.Leave(worldOf(spec))
 		}
 	}
+	c.copies.stale = c.copies.stale || found.jobs || len(found.nodes) > 0
 	switch {
 	case found.opens || (found.jobs && c.world.nearsWait()):
 		c.planning.wanted = true
@@ -266,6 +270,9 @@ func (c *Controller) proposalDone(ev ProposalDone) {
 		c.liveness.scanAt = c.now
 	case c.times.lane.id:
 		c.times.done(c.times.lane.done(ev, c.now), ev.Results, c.now)
+	case c.copies.lane.id:
+		c.copies.lane.done(ev, c.now)
+		c.copies.stale = true
 	case c.house.lane.id:
 		c.house.lane.done(ev, c.now)
 		c.house.quiet = max(c.house.quiet, c.house.lane.after)

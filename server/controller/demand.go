@@ -168,10 +168,10 @@ func (c *Controller) leastRunMS(e *jobEntry) int64 {
 // exhausted says whether an attempt's memory grows beyond doubt and its upper bound passes
 // what the job asked for, at which the kernel would kill it, within the lead. Stopped with
 // its grace it loses the work since its checkpoint at most, and what leaked is given back;
-// so only a job that says how often it saves itself is stopped.
+// so only a job that has saved itself, or says how often it does, is stopped.
 func (c *Controller) exhausted(e *jobEntry, nowMS int64) (reason string, yes bool) {
 	spec := e.job.GetSpec()
-	if e.demand == nil || e.demand.epoch != e.job.Epoch || spec.GetCheckpointEveryMs() <= 0 || e.attempt.GetState() != pb.AttemptState_ATTEMPT_STATE_LIVE {
+	if e.demand == nil || e.demand.epoch != e.job.Epoch || spec.GetCheckpointEveryMs() <= 0 && e.job.SavedMs == 0 || e.attempt.GetState() != pb.AttemptState_ATTEMPT_STATE_LIVE {
 		return "", false
 	}
 	series := e.demand.fit.Of(forecast.HostMemory)

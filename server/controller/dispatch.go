@@ -24,6 +24,9 @@ type session struct {
 	dirty bool   // something about its tasks may have changed
 	known map[string]*knownTask
 
+	holdings    *pb.Holdings // sent last
+	holdingsDue bool         // they are to be sent even if they are the same: see copies.go
+
 	haunted bool // it still runs tasks that the state is done with; see ghosts
 }
 
@@ -70,6 +73,7 @@ func (c *Controller) openSession(ev SessionOpened) {
 
 func (c *Controller) dropSession(s *session) {
 	delete(c.sessions, s.node)
+	c.copies.stale = true
 	c.world.connected(s.node, false)
 	c.opening = slices.DeleteFunc(c.opening, func(id string) bool { return id == s.node })
 }
@@ -101,7 +105,7 @@ func (c *Controller) advanceSessions() {
 		}
 		s.phase, s.dirty = phaseLive, false
 		c.sendFull(s)
-		s.haunted = true
+		s.haunted, c.copies.stale = true, true
 		c.welcomeWork(s)
 		return true
 	})
@@ -149,6 +153,8 @@ func (c *Controller) sendFull(s *session) {
 		d.Assignments = append(d.Assignments, c.assignment(s, t))
 	}
 	d.Forget = c.forget(s)
+	d.Holdings = c.heldBy(s.node)
+	s.holdings = d.Holdings
 	c.send(s, &pb.ServerMessage{Message: &pb.ServerMessage_Desired{Desired: d}})
 }
 
@@ -228,6 +234,7 @@ func (c *Controller) assignment(s *session, t *pb.Task) *pb.Assignment {
 				a.Role = r
 			}
 		}
+		a.Checkpoint, a.Resume = checkpointSpec(j.GetSpec()), c.resumeOf(t, a.Attempt)
 	}
 	if c.cfg.AttemptKey != nil {
 		a.AttemptKey = c.cfg.AttemptKey(t.JobId, t.Epoch)

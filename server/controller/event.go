@@ -43,10 +43,11 @@ type InventoryChanged struct {
 // ReportsArrived brings observed transitions. They are acknowledged once committed. Seq
 // grows within a session, from 1.
 type ReportsArrived struct {
-	NodeID  string
-	Session uint64
-	Seq     uint64
-	Reports []*pb.TaskReport
+	NodeID      string
+	Session     uint64
+	Seq         uint64
+	Reports     []*pb.TaskReport
+	Checkpoints []*pb.CheckpointReport
 }
 
 // ProgressArrived brings what tasks of a node last said of themselves and were seen to use.

@@ -174,8 +174,9 @@ func (c *Controller) runningAt(e *jobEntry, nowMS int64) scheduler.Running {
 		e.running, e.stale = runningValue(c.st, e.job, e.attempt), false
 	}
 	r := e.running
-	// Until checkpoints are known, a job that promises one every so often is believed.
-	if every := e.job.GetSpec().GetCheckpointEveryMs(); every > 0 && e.attempt.GetRunningMs() > 0 {
+	r.CheckpointMS = e.job.SavedMs
+	// Until a checkpoint is known, a job that promises one every so often is believed.
+	if every := e.job.GetSpec().GetCheckpointEveryMs(); r.CheckpointMS == 0 && every > 0 && e.attempt.GetRunningMs() > 0 {
 		since := nowMS - e.attempt.RunningMs
 		r.CheckpointMS = e.attempt.RunningMs + since/every*every
 	}

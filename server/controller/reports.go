@@ -24,6 +24,7 @@ type report struct {
 	kind     reportKind
 	register *pb.Node         // reportHello, reportInventory
 	reports  []*pb.TaskReport // may be empty
+	saved    []*pb.CheckpointReport
 }
 
 type reportKind int
@@ -58,7 +59,7 @@ func (c *Controller) reportsArrived(ev ReportsArrived) {
 		return
 	}
 	s.taken = ev.Seq
-	c.reports.add(&report{node: ev.NodeID, session: ev.Session, seq: ev.Seq, kind: reportReports, reports: ev.Reports})
+	c.reports.add(&report{node: ev.NodeID, session: ev.Session, seq: ev.Seq, kind: reportReports, reports: ev.Reports, saved: c.savedReports(ev.Checkpoints)})
 }
 
 func (c *Controller) acknowledge(s *session) {
@@ -72,8 +73,8 @@ func (c *Controller) proposeReports() {
 		return
 	}
 	n, reports := 0, 0
-	for n < len(r.queue) && n < entriesPerProposal && (n == 0 || reports+len(r.queue[n].reports) <= reportsPerProposal) {
-		reports += len(r.queue[n].reports)
+	for n < len(r.queue) && n < entriesPerProposal && (n == 0 || reports+r.queue[n].size() <= reportsPerProposal) {
+		reports += r.queue[n].size()
 		n++
 	}
 	r.flight = append([]*report(nil), r.queue[:n]...)
@@ -86,7 +87,10 @@ func (c *Controller) proposeReports() {
 	c.propose(&r.lane, commands)
 }
 
-// toCommands gives one command per thing said, two for a hello with tasks.
+// size is the number of single reports.
+func (e *report) size() int { return len(e.reports) + len(e.saved) }
+
+// toCommands gives one command per thing said, two for a hello with tasks, and one for each checkpoint.
 func (e *report) toCommands() []*pb.Command {
 	var commands []*pb.Command
 	if e.register != nil {
@@ -94,6 +98,9 @@ func (e *report) toCommands() []*pb.Command {
 	}
 	if len(e.reports) > 0 || e.register == nil {
 		commands = append(commands, &pb.Command{Op: &pb.Command_ReportTasks{ReportTasks: &pb.ReportTasks{NodeId: e.node, Reports: e.reports}}})
+	}
+	for _, r := range e.saved {
+		commands = append(commands, savedCommand(e.node, r))
 	}
 	return commands
 }
@@ -138,6 +145,9 @@ func (c *Controller) reportsDone(ev ProposalDone, applied bool) {
 			s.phase = phaseStarting
 		case reportReports:
 			s.acked = max(s.acked, e.seq)
+			if len(e.saved) > 0 {
+				s.holdingsDue, c.copies.due = true, true
+			}
 			if !slices.Contains(acked, s) {
 				acked = append(acked, s)
 			}

@@ -67,6 +67,7 @@ func (d *decoder) timeRules(s *pb.JobSpec) []rule {
 		}},
 		{"min_run", d.amount(&s.MinRunMs, ParseDuration)},
 		{"checkpoint", func(n *node, field string) { d.checkpoint(n, field, s) }},
+		{"resume", func(n *node, field string) { d.resume(n, field, s) }},
 		{"repair", func(n *node, field string) {
 			if n.text == "none" {
 				s.RepairMs = -1
@@ -173,13 +174,4 @@ func (d *decoder) cron(n *node, field string, s *pb.JobSpec) {
 		{"overlap", d.oneOf(&overlap, "skip", "allow", "replace")}})
 	s.Cron.Overlap = map[string]pb.CronOverlap{"skip": pb.CronOverlap_CRON_OVERLAP_SKIP, "allow": pb.CronOverlap_CRON_OVERLAP_ALLOW,
 		"replace": pb.CronOverlap_CRON_OVERLAP_REPLACE}[overlap]
-}
-
-// checkpoint reads what a stop costs; a duration alone is how often the job saves itself.
-func (d *decoder) checkpoint(n *node, field string, s *pb.JobSpec) {
-	if n.shape != mapping {
-		d.amount(&s.CheckpointEveryMs, ParseDuration)(n, field)
-		return
-	}
-	d.mapping(n, field+".", []rule{{"every", d.amount(&s.CheckpointEveryMs, ParseDuration)}, {"restart", d.amount(&s.RestartMs, ParseDuration)}})
 }

@@ -32,7 +32,9 @@
 //	deadline: 2026-12-01T08:00Z
 //	preemptible: true           # false: never stopped for another job; then it may not borrow
 //	min_run: 10m                # not stopped for another job before it has run so long
-//	checkpoint: {every: 10m, restart: 30s}    # what a stop loses at most, and what a start costs
+//	checkpoint: {path: ckpt, every: 10m, keep: 3}   # what its tasks finish there is kept, and gone on from;
+//	                            # ranks: each, or first; restart: 30s; a duration alone is every
+//	resume: other-1@1200        # start from another job's checkpoint; without a step its newest
 //	repair: 2m                  # how long surviving slots are kept when a node is lost; none: not
 //	reservation: friday         # run in this advance reservation
 //	where: gpu_model in (A100-40GB, H100-80GB) and not rack = r7   # see ParseWhere

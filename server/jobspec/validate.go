@@ -50,6 +50,7 @@ func (c *checker) job(s *pb.JobSpec) {
 	}
 	c.labels(s.Labels)
 	c.schedule(s)
+	c.saving(s)
 	c.placement(s.Placement)
 	c.roles(s.Roles)
 	if size := proto.Size(s); size > SpecBytesMax {

@@ -1998,9 +1998,10 @@ type CheckpointView struct {
 	SizeBytes     int64                  `protobuf:"varint,5,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"` // of all parts
 	Ranks         []*Checkpoint          `protobuf:"bytes,6,rep,name=ranks,proto3" json:"ranks,omitempty"`                           // by rank
 	RanksNeeded   int32                  `protobuf:"varint,7,opt,name=ranks_needed,json=ranksNeeded,proto3" json:"ranks_needed,omitempty"`
-	NodeNames     []string               `protobuf:"bytes,8,rep,name=node_names,json=nodeNames,proto3" json:"node_names,omitempty"` // that hold parts of it, ascending
-	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`                        // of a state that is not good, one sentence
-	Origin        string                 `protobuf:"bytes,10,opt,name=origin,proto3" json:"origin,omitempty"`                       // of one taken over: <job ID>@<step>
+	NodeNames     []string               `protobuf:"bytes,8,rep,name=node_names,json=nodeNames,proto3" json:"node_names,omitempty"`      // that hold parts of it, ascending
+	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`                             // of a state that is not good, one sentence
+	Origin        string                 `protobuf:"bytes,10,opt,name=origin,proto3" json:"origin,omitempty"`                            // of one taken over: <job ID>@<step>
+	RanksSaved    int32                  `protobuf:"varint,11,opt,name=ranks_saved,json=ranksSaved,proto3" json:"ranks_saved,omitempty"` // of those needed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2103,6 +2104,13 @@ func (x *CheckpointView) GetOrigin() string {
 		return x.Origin
 	}
 	return ""
+}
+
+func (x *CheckpointView) GetRanksSaved() int32 {
+	if x != nil {
+		return x.RanksSaved
+	}
+	return 0
 }
 
 type GetForecastRequest struct {
@@ -3225,7 +3233,7 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x17ListCheckpointsResponse\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12:\n" +
 	"\vcheckpoints\x18\x02 \x03(\v2\x18.llmos.v1.CheckpointViewR\vcheckpoints\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\x04R\x05index\"\xc3\x02\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"\xe4\x02\n" +
 	"\x0eCheckpointView\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\x03R\x04step\x12/\n" +
@@ -3239,7 +3247,9 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"node_names\x18\b \x03(\tR\tnodeNames\x12\x16\n" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\x16\n" +
 	"\x06origin\x18\n" +
-	" \x01(\tR\x06origin\"J\n" +
+	" \x01(\tR\x06origin\x12\x1f\n" +
+	"\vranks_saved\x18\v \x01(\x05R\n" +
+	"ranksSaved\"J\n" +
 	"\x12GetForecastRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1d\n" +
 	"\n" +
