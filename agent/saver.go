@@ -250,7 +250,8 @@ func (sv *saver) listed() (out []found) {
 	if sv.rel == "" {
 		return nil
 	}
-	seen, err := checkpoint.Look(sv.root, sv.rel)
+	known := func(name, print string) bool { return sv.handled[path.Join(sv.rel, name)] == print }
+	seen, err := checkpoint.Look(sv.root, sv.rel, known)
 	if err != nil {
 		if errors.Is(err, checkpoint.ErrRefused) && sv.handled[sv.rel] == "" {
 			sv.handled[sv.rel] = "refused"

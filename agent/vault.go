@@ -103,7 +103,9 @@ func (v *vault) acknowledged(reports []*pb.CheckpointReport) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, r := range reports {
-		v.acked[keyOf(r.GetCheckpoint())] = true
+		if !r.GetLost() && len(r.GetCheckpoint().GetManifestSha256()) > 0 { // what was lost or refused is not held
+			v.acked[keyOf(r.GetCheckpoint())] = true
+		}
 	}
 	close(v.changed)
 	v.changed = make(chan struct{})

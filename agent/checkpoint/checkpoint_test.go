@@ -186,6 +186,8 @@ func TestThereAndBack(t *testing.T) {
 	}
 }
 
+func unknown(string, string) bool { return false }
+
 // TestRefused names what cannot be a checkpoint in whole sentences, and leaves nothing of it.
 func TestRefused(t *testing.T) {
 	k := newTask(t)
@@ -221,10 +223,10 @@ func TestRefused(t *testing.T) {
 	if _, err := k.take("ckpt/d"); !errors.Is(err, ErrChanged) {
 		t.Errorf("a link to nothing: %v", err)
 	}
-	if _, err := Look(k.root, "out"); !errors.Is(err, ErrRefused) {
+	if _, err := Look(k.root, "out", unknown); !errors.Is(err, ErrRefused) {
 		t.Errorf("the folder leads out: %v", err)
 	}
-	seen, err := Look(k.root, "ckpt")
+	seen, err := Look(k.root, "ckpt", unknown)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,8 +28,8 @@ const (
 
 // Look lists the entries of a folder below root, by name; none while the folder is not there. A
 // symbolic link to elsewhere in the folder is passed over; one that leads out of root has a fault,
-// and so has the whole folder if it is one.
-func Look(root *os.Root, dir string) ([]Seen, error) {
+// and so has the whole folder if it is one. What known says of an entry and its Print is left out.
+func Look(root *os.Root, dir string, known func(name, print string) bool) ([]Seen, error) {
 	names, err := namesIn(root, dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -41,7 +41,7 @@ func Look(root *os.Root, dir string) ([]Seen, error) {
 	}
 	var out []Seen
 	for _, name := range names {
-		if s, ok := see(root, path.Join(dir, name)); ok {
+		if s, ok := see(root, path.Join(dir, name), known); ok {
 			out = append(out, s)
 		}
 	}
@@ -80,7 +80,7 @@ func refused(format string, args ...any) error {
 }
 
 // see looks at one entry; false when there is nothing to say of it.
-func see(root *os.Root, name string) (Seen, bool) {
+func see(root *os.Root, name string, known func(name, print string) bool) (Seen, bool) {
 	s := Seen{Name: path.Base(name)}
 	info, err := root.Lstat(name)
 	if err != nil {
@@ -90,17 +90,20 @@ func see(root *os.Root, name string) (Seen, bool) {
 		if _, err := root.Stat(name); escapes(root, name, err) {
 			s.Fault = "it is a symbolic link out of the working directory"
 			s.Changed, s.Print = changed(info), print(info)
-			return s, true
+			return s, !known(s.Name, s.Print)
 		}
 		return s, false
 	}
 	s.Dir, s.Changed, s.Newest, s.Print = info.IsDir(), changed(info), info.ModTime(), print(info)
 	if !s.Dir {
-		return s, info.Mode().IsRegular()
+		return s, info.Mode().IsRegular() && !known(s.Name, s.Print)
 	}
 	if mark, err := root.Lstat(path.Join(name, DoneMarker)); err == nil {
 		s.Marked, s.Print = true, s.Print+print(mark)
-		return s, true
+		return s, !known(s.Name, s.Print)
+	}
+	if known(s.Name, s.Print) {
+		return s, false // what is in it need not be looked at
 	}
 	left := lookEntriesMax
 	s.Newest = newestIn(root, name, s.Newest, lookDepthMax, &left)

@@ -73,6 +73,7 @@ func converse(t *testing.T, file string) {
 //	stop JOB
 //	hello NODE/SESSION [cpu=8] [gpus=0] [name=NAME] [TASK=STATE ...]
 //	report NODE/SESSION SEQ TASK=STATE ...       FAILED ends with code 1
+//	save|lost NODE/SESSION SEQ TASK@STEP ...     reports checkpoints, or that they are not there
 //	close NODE/SESSION | heard NODE
 //	commit          apply the proposals in flight and tell their outcome
 //	early           apply them and tell their outcome, but show the state only afterwards
@@ -101,6 +102,8 @@ func (r *rig) do(line string) string {
 		r.hello(words[1:])
 	case "report":
 		r.report(words[1:])
+	case "save", "lost":
+		r.saved(words[0] == "lost", words[1:])
 	case "close":
 		r.closeSession(words[1])
 	case "heard":

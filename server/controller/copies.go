@@ -147,7 +147,7 @@ func (c *Controller) workOutCopies() {
 	k := &c.copies
 	k.stale, k.due, k.seen, k.rest = false, true, c.st, c.now+copiesEvery
 	k.by = map[string][]*pb.Holding{}
-	var able []string
+	var able nodesAble
 	var prunes []*pb.Command
 	last := ""
 	for one := range c.st.Checkpoints() {
@@ -174,14 +174,27 @@ func (c *Controller) workOutCopies() {
 	}
 }
 
-// ableNodes gives the nodes that can hold copies now, ascending.
-func (c *Controller) ableNodes() (able []string) {
+// nodesAble are the nodes that matter to copies now, ascending by ID.
+type nodesAble struct {
+	give []string // that answer
+	hold []string // that answer and are not drained: copies that count are there
+}
+
+func (c *Controller) ableNodes() (able nodesAble) {
 	for n := range c.st.Nodes() {
 		if s := c.sessions[n.Id]; n.State == pb.NodeState_NODE_STATE_READY && s != nil && s.phase == phaseLive {
-			able = append(able, n.Id)
+			able.give = append(able.give, n.Id)
+			if n.Drain == nil {
+				able.hold = append(able.hold, n.Id)
+			}
 		}
 	}
 	return able
+}
+
+// enough reports whether a checkpoint has as many copies as it should, or as there can be.
+func (n nodesAble) enough(part *pb.Checkpoint) bool {
+	return holders(part, n.hold) >= min(copiesWanted, len(n.hold))
 }
 
 // readers gives the nodes with tasks that go on from a step, ascending.
@@ -201,7 +214,7 @@ func (c *Controller) readers(jobID string, step *state.SavedStep) (nodes []strin
 
 // copyPart adds what a checkpoint means to the nodes that hold it, and to the one that is to hold
 // another copy.
-func (c *Controller) copyPart(part *pb.Checkpoint, able, readers []string) {
+func (c *Controller) copyPart(part *pb.Checkpoint, able nodesAble, readers []string) {
 	k := &c.copies
 	target := copyTarget(part, able)
 	if target != "" {
@@ -218,13 +231,12 @@ func (c *Controller) copyPart(part *pb.Checkpoint, able, readers []string) {
 // copyTarget chooses the node that is to hold one more copy of a checkpoint; empty when there are
 // enough, nobody to copy from, or nobody to copy to. Every node has a rank for every content that
 // depends on nothing else, so that the choice moves only when the chosen node goes.
-func copyTarget(part *pb.Checkpoint, able []string) (target string) {
-	holders := ableHolders(part, able)
-	if part.Fault != "" || holders == 0 || holders >= min(copiesWanted, len(able)) {
+func copyTarget(part *pb.Checkpoint, able nodesAble) (target string) {
+	if part.Fault != "" || holders(part, able.give) == 0 || able.enough(part) {
 		return ""
 	}
 	best := uint64(0)
-	for _, id := range able {
+	for _, id := range able.hold {
 		if slices.Contains(part.NodeIds, id) {
 			continue
 		}
@@ -238,9 +250,10 @@ func copyTarget(part *pb.Checkpoint, able []string) (target string) {
 	return target
 }
 
-func ableHolders(part *pb.Checkpoint, able []string) (n int) {
+// holders counts those among some nodes that hold a checkpoint.
+func holders(part *pb.Checkpoint, nodes []string) (n int) {
 	for _, id := range part.NodeIds {
-		if _, is := slices.BinarySearch(able, id); is {
+		if _, is := slices.BinarySearch(nodes, id); is {
 			n++
 		}
 	}
@@ -249,7 +262,7 @@ func ableHolders(part *pb.Checkpoint, able []string) (n int) {
 
 // prunes reports whether checkpoints of a job are to be forgotten now. Older steps wait until the
 // newest good one has its copies, but not for ever.
-func (c *Controller) prunes(jobID string, steps []state.SavedStep, able []string) bool {
+func (c *Controller) prunes(jobID string, steps []state.SavedStep, able nodesAble) bool {
 	j := c.st.Job(jobID)
 	over := state.Prunable(j, c.st.Attempt(jobID, j.GetEpoch()), steps)
 	if len(over) == 0 {
@@ -257,7 +270,7 @@ func (c *Controller) prunes(jobID string, steps []state.SavedStep, able []string
 	}
 	if good := state.NewestGood(steps); good != nil && len(over) <= pruneSlack {
 		for _, part := range good.NeededParts() {
-			if ableHolders(part, able) < min(copiesWanted, len(able)) {
+			if !able.enough(part) {
 				return false
 			}
 		}

@@ -96,7 +96,7 @@ func (e *report) toCommands() []*pb.Command {
 	if e.register != nil {
 		commands = append(commands, &pb.Command{Op: &pb.Command_RegisterNode{RegisterNode: &pb.RegisterNode{Node: e.register}}})
 	}
-	if len(e.reports) > 0 || e.register == nil {
+	if len(e.reports) > 0 || e.register == nil && len(e.saved) == 0 {
 		commands = append(commands, &pb.Command{Op: &pb.Command_ReportTasks{ReportTasks: &pb.ReportTasks{NodeId: e.node, Reports: e.reports}}})
 	}
 	for _, r := range e.saved {

@@ -28,10 +28,13 @@ type rig struct {
 
 const wallStart = 1_700_000_000_000
 
-func newRig(t testing.TB) *rig {
+func newRig(t testing.TB) *rig { return newRigOf(t, fsm.StateVersion) }
+
+// newRigOf is a rig whose cluster is at a state version.
+func newRigOf(t testing.TB, version uint32) *rig {
 	r := &rig{t: t, log: fsm.New(), known: map[string]*pb.Node{}}
 	r.entry(&pb.Command{Op: &pb.Command_InitCluster{InitCluster: &pb.InitCluster{
-		Meta: &pb.ClusterMeta{ClusterId: "c-000000000001", Name: "test", StateVersion: fsm.StateVersion, CreatedMs: wallStart}}}})
+		Meta: &pb.ClusterMeta{ClusterId: "c-000000000001", Name: "test", StateVersion: version, CreatedMs: wallStart}}}})
 	r.lead()
 	return r
 }
@@ -251,6 +254,10 @@ func submit(t testing.TB, words []string) *pb.Command {
 			spec.LostAfterMs = n
 		case "retries":
 			spec.Retries = int32(n)
+		case "keep":
+			spec.Checkpoint = &pb.CheckpointSpec{Path: "ckpt", Keep: int32(n)}
+		case "every":
+			spec.CheckpointEveryMs = n
 		default:
 			t.Fatalf("unknown word %q", word)
 		}

@@ -71,6 +71,12 @@ func commandText(c *pb.Command) string {
 		return fmt.Sprintf("stop %s failed=%v (%s)", op.StopJob.JobId, op.StopJob.Failed, op.StopJob.Reason)
 	case *pb.Command_VerifyHash:
 		return fmt.Sprintf("verify %d", op.VerifyHash.Index)
+	case *pb.Command_RegisterCheckpoint:
+		return "register " + checkpointText(op.RegisterCheckpoint.Checkpoint) + " on " + op.RegisterCheckpoint.NodeId
+	case *pb.Command_LoseCheckpoint:
+		return "lose " + checkpointText(op.LoseCheckpoint.Checkpoint) + " on " + op.LoseCheckpoint.NodeId
+	case *pb.Command_PruneCheckpoints:
+		return "prune " + op.PruneCheckpoints.JobId
 	case *pb.Command_Collect:
 		return "collect"
 	}
@@ -102,10 +108,19 @@ func messageText(m *pb.ServerMessage) string {
 			if a.Role == nil || a.Allocation == nil || a.Attempt == nil || string(a.AttemptKey) != fmt.Sprintf("%s/%d", a.Task.JobId, a.Task.Epoch) {
 				text += "(incomplete)"
 			}
+			if a.Resume != nil {
+				text += " from " + holdingText(a.Resume)
+			}
 		}
 		if len(m.Desired.Forget) > 0 {
 			slices.Sort(m.Desired.Forget)
 			text += fmt.Sprintf(" forget %v", m.Desired.Forget)
+		}
+		if h := m.Desired.Holdings; h != nil && (!m.Desired.Full || len(h.Holdings) > 0) {
+			text += " hold"
+			for _, one := range h.Holdings {
+				text += " [" + holdingText(one) + "]"
+			}
 		}
 		return text
 	}
