@@ -33,6 +33,8 @@ type rig struct {
 	driver     *exec.Driver
 	supervisor *supervisor
 	outbox     *outbox
+	vault      *vault
+	others     map[string]*vault // where its vault fetches from, by node ID
 	journal    *journal
 	cancel     context.CancelFunc
 	ended      chan struct{}
@@ -58,6 +60,11 @@ func newRig(t *testing.T, dir string) *rig {
 		t.Fatal(err)
 	}
 	r.supervisor = newSupervisor(r.site, r.driver, r.journal, r.outbox, quiet)
+	r.others = map[string]*vault{}
+	if r.vault, err = newVault(filepath.Join(dir, checkpointsFolder), "n-agenttest", r.outbox, r.fromOthers, quiet); err != nil {
+		t.Fatal(err)
+	}
+	r.vault.store.Reserve, r.outbox.stored, r.supervisor.runner.vault = 0, r.vault.acknowledged, r.vault
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	go func() { defer close(r.ended); r.supervisor.run(ctx) }()
