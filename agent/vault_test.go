@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -353,7 +354,7 @@ func TestReadCheckpoint(t *testing.T) {
 	c := saveIn(t, v, oneKey, strings.Repeat("w", 3*carryBytes))
 	v.hold(&pb.Holdings{Holdings: []*pb.Holding{{Checkpoint: c, Held: true, Readers: []string{"n-reader"}}}})
 	caller := transport.Identity{ClusterID: "c", Role: pb.MemberRole_MEMBER_ROLE_AGENT, MemberID: "n-reader"}
-	s := newAgentService(site{nodeName: "n1"}, v)
+	s := newAgentService(site{nodeName: "n1"}, newVisits(time.Now), v)
 	s.peer = func(grpc.ServerStream) (transport.Identity, bool) { return caller, true }
 	read := func() (*readStream, error) {
 		out := &readStream{}
