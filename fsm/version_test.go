@@ -82,3 +82,15 @@ func TestVersion1Snapshots(t *testing.T) {
 		}
 	}
 }
+
+// TestSnapshotReaders: a cluster that knows no checkpoints yet writes snapshots that its older servers
+// can read.
+func TestSnapshotReaders(t *testing.T) {
+	for line, want := range map[string]uint32{"init c-1 version=2": 2, "init c-1 version=3": 3, "init c-1": 3} {
+		k := newTalk(t)
+		k.line(line)
+		if got := minReaderOf(k.fsm.State()); got != want {
+			t.Errorf("%s: a reader of format %d is asked for, want %d", line, got, want)
+		}
+	}
+}
