@@ -55,14 +55,20 @@ var rules = map[string]rule{
 	pb.ClusterService_SetSchedulerConfig_FullMethodName: {roles: people, write: true, leader: always},
 	pb.ClusterService_DrainNode_FullMethodName:          {roles: people, write: true, leader: always},
 	pb.ClusterService_GetForecast_FullMethodName:        {roles: people, leader: always},
+	pb.ClusterService_DivideGPU_FullMethodName:          {roles: people, write: true, leader: always},
+	pb.ClusterService_RepairNode_FullMethodName:         {roles: people, write: true, leader: always},
 
 	pb.JoinService_Join_FullMethodName:  {roles: members, anyone: true, write: true, leader: always},
 	pb.JoinService_Renew_FullMethodName: {roles: members},
 
 	pb.SessionService_Connect_FullMethodName: {roles: agents},
-	pb.AgentService_ReadLogs_FullMethodName:  {}, // served by agents, never here
-	pb.AgentService_Exec_FullMethodName:      {},
-	pb.AgentService_Forward_FullMethodName:   {},
+
+	// Served by agents, never here.
+	pb.AgentService_ReadLogs_FullMethodName:   {},
+	pb.AgentService_DivideGPU_FullMethodName:  {},
+	pb.AgentService_RepairNode_FullMethodName: {},
+	pb.AgentService_Exec_FullMethodName:       {},
+	pb.AgentService_Forward_FullMethodName:    {},
 }
 
 func always(any) bool { return true }

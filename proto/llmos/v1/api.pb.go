@@ -2157,6 +2157,7 @@ func (x *WatchJobRequest) GetAfterIndex() uint64 {
 type ListNodesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Detail        bool                   `protobuf:"varint,2,opt,name=detail,proto3" json:"detail,omitempty"` // with samples and allocations
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2198,11 +2199,20 @@ func (x *ListNodesRequest) GetStale() bool {
 	return false
 }
 
+func (x *ListNodesRequest) GetDetail() bool {
+	if x != nil {
+		return x.Detail
+	}
+	return false
+}
+
 type NodeView struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Account       *NodeAccount           `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
 	Tasks         int32                  `protobuf:"varint,3,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	Sample        *NodeSample            `protobuf:"bytes,4,opt,name=sample,proto3" json:"sample,omitempty"`           // asked for by detail: the newest; absent when none has come to this server
+	Allocations   []*Allocation          `protobuf:"bytes,5,rep,name=allocations,proto3" json:"allocations,omitempty"` // asked for by detail: what its tasks hold, by task
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2256,6 +2266,20 @@ func (x *NodeView) GetTasks() int32 {
 		return x.Tasks
 	}
 	return 0
+}
+
+func (x *NodeView) GetSample() *NodeSample {
+	if x != nil {
+		return x.Sample
+	}
+	return nil
+}
+
+func (x *NodeView) GetAllocations() []*Allocation {
+	if x != nil {
+		return x.Allocations
+	}
+	return nil
 }
 
 type ListNodesResponse struct {
@@ -2960,13 +2984,16 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x0fWatchJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1f\n" +
 	"\vafter_index\x18\x02 \x01(\x04R\n" +
-	"afterIndex\"(\n" +
+	"afterIndex\"@\n" +
 	"\x10ListNodesRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"u\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\bR\x06detail\"\xdb\x01\n" +
 	"\bNodeView\x12\"\n" +
 	"\x04node\x18\x01 \x01(\v2\x0e.llmos.v1.NodeR\x04node\x12/\n" +
 	"\aaccount\x18\x02 \x01(\v2\x15.llmos.v1.NodeAccountR\aaccount\x12\x14\n" +
-	"\x05tasks\x18\x03 \x01(\x05R\x05tasks\"S\n" +
+	"\x05tasks\x18\x03 \x01(\x05R\x05tasks\x12,\n" +
+	"\x06sample\x18\x04 \x01(\v2\x14.llmos.v1.NodeSampleR\x06sample\x126\n" +
+	"\vallocations\x18\x05 \x03(\v2\x14.llmos.v1.AllocationR\vallocations\"S\n" +
 	"\x11ListNodesResponse\x12(\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x12.llmos.v1.NodeViewR\x05nodes\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\",\n" +
@@ -3015,7 +3042,7 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x17CreateJoinTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\x02 \x01(\x03R\texpiresMs2\xb2\x12\n" +
+	"expires_ms\x18\x02 \x01(\x03R\texpiresMs2\x8f\x14\n" +
 	"\x0eClusterService\x12Y\n" +
 	"\tSubmitJob\x12\x1a.llmos.v1.SubmitJobRequest\x1a\x1b.llmos.v1.SubmitJobResponse\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/jobs\x12O\n" +
 	"\x06GetJob\x12\x17.llmos.v1.GetJobRequest\x1a\x11.llmos.v1.JobView\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs/{job_id}\x12S\n" +
@@ -3048,7 +3075,10 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x12GetSchedulerConfig\x12#.llmos.v1.GetSchedulerConfigRequest\x1a\x19.llmos.v1.SchedulerConfig\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/config/scheduler\x12\x80\x01\n" +
 	"\x12SetSchedulerConfig\x12#.llmos.v1.SetSchedulerConfigRequest\x1a$.llmos.v1.SetSchedulerConfigResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\x1a\x14/v1/config/scheduler\x12j\n" +
 	"\tDrainNode\x12\x1a.llmos.v1.DrainNodeRequest\x1a\x1b.llmos.v1.DrainNodeResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/nodes/{node_id}:drain\x12c\n" +
-	"\vGetForecast\x12\x1c.llmos.v1.GetForecastRequest\x1a\x12.llmos.v1.Forecast\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/jobs/{job_id}:forecastB\x1eZ\x1cllmos/proto/llmos/v1;llmosv1b\x06proto3"
+	"\vGetForecast\x12\x1c.llmos.v1.GetForecastRequest\x1a\x12.llmos.v1.Forecast\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/jobs/{job_id}:forecast\x12k\n" +
+	"\tDivideGPU\x12\x1a.llmos.v1.DivideGPURequest\x1a\x1b.llmos.v1.DivideGPUResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/nodes/{node_id}:divide\x12n\n" +
+	"\n" +
+	"RepairNode\x12\x1b.llmos.v1.RepairNodeRequest\x1a\x1c.llmos.v1.RepairNodeResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/nodes/{node_id}:repairB\x1eZ\x1cllmos/proto/llmos/v1;llmosv1b\x06proto3"
 
 var (
 	file_llmos_v1_api_proto_rawDescOnce sync.Once
@@ -3126,13 +3156,18 @@ var file_llmos_v1_api_proto_goTypes = []any{
 	(*SchedulerConfig)(nil),            // 59: llmos.v1.SchedulerConfig
 	(*Node)(nil),                       // 60: llmos.v1.Node
 	(*NodeAccount)(nil),                // 61: llmos.v1.NodeAccount
-	(MemberRole)(0),                    // 62: llmos.v1.MemberRole
-	(*ReadLogsRequest)(nil),            // 63: llmos.v1.ReadLogsRequest
-	(*ExecInput)(nil),                  // 64: llmos.v1.ExecInput
-	(*ForwardInput)(nil),               // 65: llmos.v1.ForwardInput
-	(*LogChunk)(nil),                   // 66: llmos.v1.LogChunk
-	(*ExecOutput)(nil),                 // 67: llmos.v1.ExecOutput
-	(*ForwardOutput)(nil),              // 68: llmos.v1.ForwardOutput
+	(*NodeSample)(nil),                 // 62: llmos.v1.NodeSample
+	(MemberRole)(0),                    // 63: llmos.v1.MemberRole
+	(*ReadLogsRequest)(nil),            // 64: llmos.v1.ReadLogsRequest
+	(*ExecInput)(nil),                  // 65: llmos.v1.ExecInput
+	(*ForwardInput)(nil),               // 66: llmos.v1.ForwardInput
+	(*DivideGPURequest)(nil),           // 67: llmos.v1.DivideGPURequest
+	(*RepairNodeRequest)(nil),          // 68: llmos.v1.RepairNodeRequest
+	(*LogChunk)(nil),                   // 69: llmos.v1.LogChunk
+	(*ExecOutput)(nil),                 // 70: llmos.v1.ExecOutput
+	(*ForwardOutput)(nil),              // 71: llmos.v1.ForwardOutput
+	(*DivideGPUResponse)(nil),          // 72: llmos.v1.DivideGPUResponse
+	(*RepairNodeResponse)(nil),         // 73: llmos.v1.RepairNodeResponse
 }
 var file_llmos_v1_api_proto_depIdxs = []int32{
 	47, // 0: llmos.v1.SubmitJobRequest.spec:type_name -> llmos.v1.JobSpec
@@ -3162,62 +3197,68 @@ var file_llmos_v1_api_proto_depIdxs = []int32{
 	35, // 24: llmos.v1.ForecastSeries.band:type_name -> llmos.v1.ForecastPoint
 	60, // 25: llmos.v1.NodeView.node:type_name -> llmos.v1.Node
 	61, // 26: llmos.v1.NodeView.account:type_name -> llmos.v1.NodeAccount
-	38, // 27: llmos.v1.ListNodesResponse.nodes:type_name -> llmos.v1.NodeView
-	43, // 28: llmos.v1.ClusterStatus.servers:type_name -> llmos.v1.ServerStatus
-	62, // 29: llmos.v1.CreateJoinTokenRequest.role:type_name -> llmos.v1.MemberRole
-	0,  // 30: llmos.v1.ClusterService.SubmitJob:input_type -> llmos.v1.SubmitJobRequest
-	2,  // 31: llmos.v1.ClusterService.GetJob:input_type -> llmos.v1.GetJobRequest
-	5,  // 32: llmos.v1.ClusterService.ListJobs:input_type -> llmos.v1.ListJobsRequest
-	7,  // 33: llmos.v1.ClusterService.StopJob:input_type -> llmos.v1.StopJobRequest
-	9,  // 34: llmos.v1.ClusterService.ExplainJob:input_type -> llmos.v1.ExplainJobRequest
-	36, // 35: llmos.v1.ClusterService.WatchJob:input_type -> llmos.v1.WatchJobRequest
-	63, // 36: llmos.v1.ClusterService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
-	64, // 37: llmos.v1.ClusterService.Exec:input_type -> llmos.v1.ExecInput
-	65, // 38: llmos.v1.ClusterService.Forward:input_type -> llmos.v1.ForwardInput
-	37, // 39: llmos.v1.ClusterService.ListNodes:input_type -> llmos.v1.ListNodesRequest
-	40, // 40: llmos.v1.ClusterService.RemoveNode:input_type -> llmos.v1.RemoveNodeRequest
-	42, // 41: llmos.v1.ClusterService.GetStatus:input_type -> llmos.v1.GetStatusRequest
-	45, // 42: llmos.v1.ClusterService.CreateJoinToken:input_type -> llmos.v1.CreateJoinTokenRequest
-	11, // 43: llmos.v1.ClusterService.PlanJob:input_type -> llmos.v1.PlanJobRequest
-	14, // 44: llmos.v1.ClusterService.ListQueues:input_type -> llmos.v1.ListQueuesRequest
-	17, // 45: llmos.v1.ClusterService.SetQueues:input_type -> llmos.v1.SetQueuesRequest
-	19, // 46: llmos.v1.ClusterService.ListUsage:input_type -> llmos.v1.ListUsageRequest
-	21, // 47: llmos.v1.ClusterService.CreateReservation:input_type -> llmos.v1.CreateReservationRequest
-	23, // 48: llmos.v1.ClusterService.RemoveReservation:input_type -> llmos.v1.RemoveReservationRequest
-	25, // 49: llmos.v1.ClusterService.ListReservations:input_type -> llmos.v1.ListReservationsRequest
-	27, // 50: llmos.v1.ClusterService.GetSchedulerConfig:input_type -> llmos.v1.GetSchedulerConfigRequest
-	28, // 51: llmos.v1.ClusterService.SetSchedulerConfig:input_type -> llmos.v1.SetSchedulerConfigRequest
-	30, // 52: llmos.v1.ClusterService.DrainNode:input_type -> llmos.v1.DrainNodeRequest
-	32, // 53: llmos.v1.ClusterService.GetForecast:input_type -> llmos.v1.GetForecastRequest
-	1,  // 54: llmos.v1.ClusterService.SubmitJob:output_type -> llmos.v1.SubmitJobResponse
-	3,  // 55: llmos.v1.ClusterService.GetJob:output_type -> llmos.v1.JobView
-	6,  // 56: llmos.v1.ClusterService.ListJobs:output_type -> llmos.v1.ListJobsResponse
-	8,  // 57: llmos.v1.ClusterService.StopJob:output_type -> llmos.v1.StopJobResponse
-	10, // 58: llmos.v1.ClusterService.ExplainJob:output_type -> llmos.v1.Explanation
-	3,  // 59: llmos.v1.ClusterService.WatchJob:output_type -> llmos.v1.JobView
-	66, // 60: llmos.v1.ClusterService.ReadLogs:output_type -> llmos.v1.LogChunk
-	67, // 61: llmos.v1.ClusterService.Exec:output_type -> llmos.v1.ExecOutput
-	68, // 62: llmos.v1.ClusterService.Forward:output_type -> llmos.v1.ForwardOutput
-	39, // 63: llmos.v1.ClusterService.ListNodes:output_type -> llmos.v1.ListNodesResponse
-	41, // 64: llmos.v1.ClusterService.RemoveNode:output_type -> llmos.v1.RemoveNodeResponse
-	44, // 65: llmos.v1.ClusterService.GetStatus:output_type -> llmos.v1.ClusterStatus
-	46, // 66: llmos.v1.ClusterService.CreateJoinToken:output_type -> llmos.v1.CreateJoinTokenResponse
-	12, // 67: llmos.v1.ClusterService.PlanJob:output_type -> llmos.v1.PlanJobResponse
-	15, // 68: llmos.v1.ClusterService.ListQueues:output_type -> llmos.v1.ListQueuesResponse
-	18, // 69: llmos.v1.ClusterService.SetQueues:output_type -> llmos.v1.SetQueuesResponse
-	20, // 70: llmos.v1.ClusterService.ListUsage:output_type -> llmos.v1.ListUsageResponse
-	22, // 71: llmos.v1.ClusterService.CreateReservation:output_type -> llmos.v1.CreateReservationResponse
-	24, // 72: llmos.v1.ClusterService.RemoveReservation:output_type -> llmos.v1.RemoveReservationResponse
-	26, // 73: llmos.v1.ClusterService.ListReservations:output_type -> llmos.v1.ListReservationsResponse
-	59, // 74: llmos.v1.ClusterService.GetSchedulerConfig:output_type -> llmos.v1.SchedulerConfig
-	29, // 75: llmos.v1.ClusterService.SetSchedulerConfig:output_type -> llmos.v1.SetSchedulerConfigResponse
-	31, // 76: llmos.v1.ClusterService.DrainNode:output_type -> llmos.v1.DrainNodeResponse
-	33, // 77: llmos.v1.ClusterService.GetForecast:output_type -> llmos.v1.Forecast
-	54, // [54:78] is the sub-list for method output_type
-	30, // [30:54] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	62, // 27: llmos.v1.NodeView.sample:type_name -> llmos.v1.NodeSample
+	51, // 28: llmos.v1.NodeView.allocations:type_name -> llmos.v1.Allocation
+	38, // 29: llmos.v1.ListNodesResponse.nodes:type_name -> llmos.v1.NodeView
+	43, // 30: llmos.v1.ClusterStatus.servers:type_name -> llmos.v1.ServerStatus
+	63, // 31: llmos.v1.CreateJoinTokenRequest.role:type_name -> llmos.v1.MemberRole
+	0,  // 32: llmos.v1.ClusterService.SubmitJob:input_type -> llmos.v1.SubmitJobRequest
+	2,  // 33: llmos.v1.ClusterService.GetJob:input_type -> llmos.v1.GetJobRequest
+	5,  // 34: llmos.v1.ClusterService.ListJobs:input_type -> llmos.v1.ListJobsRequest
+	7,  // 35: llmos.v1.ClusterService.StopJob:input_type -> llmos.v1.StopJobRequest
+	9,  // 36: llmos.v1.ClusterService.ExplainJob:input_type -> llmos.v1.ExplainJobRequest
+	36, // 37: llmos.v1.ClusterService.WatchJob:input_type -> llmos.v1.WatchJobRequest
+	64, // 38: llmos.v1.ClusterService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
+	65, // 39: llmos.v1.ClusterService.Exec:input_type -> llmos.v1.ExecInput
+	66, // 40: llmos.v1.ClusterService.Forward:input_type -> llmos.v1.ForwardInput
+	37, // 41: llmos.v1.ClusterService.ListNodes:input_type -> llmos.v1.ListNodesRequest
+	40, // 42: llmos.v1.ClusterService.RemoveNode:input_type -> llmos.v1.RemoveNodeRequest
+	42, // 43: llmos.v1.ClusterService.GetStatus:input_type -> llmos.v1.GetStatusRequest
+	45, // 44: llmos.v1.ClusterService.CreateJoinToken:input_type -> llmos.v1.CreateJoinTokenRequest
+	11, // 45: llmos.v1.ClusterService.PlanJob:input_type -> llmos.v1.PlanJobRequest
+	14, // 46: llmos.v1.ClusterService.ListQueues:input_type -> llmos.v1.ListQueuesRequest
+	17, // 47: llmos.v1.ClusterService.SetQueues:input_type -> llmos.v1.SetQueuesRequest
+	19, // 48: llmos.v1.ClusterService.ListUsage:input_type -> llmos.v1.ListUsageRequest
+	21, // 49: llmos.v1.ClusterService.CreateReservation:input_type -> llmos.v1.CreateReservationRequest
+	23, // 50: llmos.v1.ClusterService.RemoveReservation:input_type -> llmos.v1.RemoveReservationRequest
+	25, // 51: llmos.v1.ClusterService.ListReservations:input_type -> llmos.v1.ListReservationsRequest
+	27, // 52: llmos.v1.ClusterService.GetSchedulerConfig:input_type -> llmos.v1.GetSchedulerConfigRequest
+	28, // 53: llmos.v1.ClusterService.SetSchedulerConfig:input_type -> llmos.v1.SetSchedulerConfigRequest
+	30, // 54: llmos.v1.ClusterService.DrainNode:input_type -> llmos.v1.DrainNodeRequest
+	32, // 55: llmos.v1.ClusterService.GetForecast:input_type -> llmos.v1.GetForecastRequest
+	67, // 56: llmos.v1.ClusterService.DivideGPU:input_type -> llmos.v1.DivideGPURequest
+	68, // 57: llmos.v1.ClusterService.RepairNode:input_type -> llmos.v1.RepairNodeRequest
+	1,  // 58: llmos.v1.ClusterService.SubmitJob:output_type -> llmos.v1.SubmitJobResponse
+	3,  // 59: llmos.v1.ClusterService.GetJob:output_type -> llmos.v1.JobView
+	6,  // 60: llmos.v1.ClusterService.ListJobs:output_type -> llmos.v1.ListJobsResponse
+	8,  // 61: llmos.v1.ClusterService.StopJob:output_type -> llmos.v1.StopJobResponse
+	10, // 62: llmos.v1.ClusterService.ExplainJob:output_type -> llmos.v1.Explanation
+	3,  // 63: llmos.v1.ClusterService.WatchJob:output_type -> llmos.v1.JobView
+	69, // 64: llmos.v1.ClusterService.ReadLogs:output_type -> llmos.v1.LogChunk
+	70, // 65: llmos.v1.ClusterService.Exec:output_type -> llmos.v1.ExecOutput
+	71, // 66: llmos.v1.ClusterService.Forward:output_type -> llmos.v1.ForwardOutput
+	39, // 67: llmos.v1.ClusterService.ListNodes:output_type -> llmos.v1.ListNodesResponse
+	41, // 68: llmos.v1.ClusterService.RemoveNode:output_type -> llmos.v1.RemoveNodeResponse
+	44, // 69: llmos.v1.ClusterService.GetStatus:output_type -> llmos.v1.ClusterStatus
+	46, // 70: llmos.v1.ClusterService.CreateJoinToken:output_type -> llmos.v1.CreateJoinTokenResponse
+	12, // 71: llmos.v1.ClusterService.PlanJob:output_type -> llmos.v1.PlanJobResponse
+	15, // 72: llmos.v1.ClusterService.ListQueues:output_type -> llmos.v1.ListQueuesResponse
+	18, // 73: llmos.v1.ClusterService.SetQueues:output_type -> llmos.v1.SetQueuesResponse
+	20, // 74: llmos.v1.ClusterService.ListUsage:output_type -> llmos.v1.ListUsageResponse
+	22, // 75: llmos.v1.ClusterService.CreateReservation:output_type -> llmos.v1.CreateReservationResponse
+	24, // 76: llmos.v1.ClusterService.RemoveReservation:output_type -> llmos.v1.RemoveReservationResponse
+	26, // 77: llmos.v1.ClusterService.ListReservations:output_type -> llmos.v1.ListReservationsResponse
+	59, // 78: llmos.v1.ClusterService.GetSchedulerConfig:output_type -> llmos.v1.SchedulerConfig
+	29, // 79: llmos.v1.ClusterService.SetSchedulerConfig:output_type -> llmos.v1.SetSchedulerConfigResponse
+	31, // 80: llmos.v1.ClusterService.DrainNode:output_type -> llmos.v1.DrainNodeResponse
+	33, // 81: llmos.v1.ClusterService.GetForecast:output_type -> llmos.v1.Forecast
+	72, // 82: llmos.v1.ClusterService.DivideGPU:output_type -> llmos.v1.DivideGPUResponse
+	73, // 83: llmos.v1.ClusterService.RepairNode:output_type -> llmos.v1.RepairNodeResponse
+	58, // [58:84] is the sub-list for method output_type
+	32, // [32:58] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_api_proto_init() }

@@ -324,6 +324,7 @@ func (x *Heartbeat) GetTimeMs() int64 {
 type Telemetry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Progress      []*Progress            `protobuf:"bytes,1,rep,name=progress,proto3" json:"progress,omitempty"`
+	Node          *NodeSample            `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -361,6 +362,13 @@ func (*Telemetry) Descriptor() ([]byte, []int) {
 func (x *Telemetry) GetProgress() []*Progress {
 	if x != nil {
 		return x.Progress
+	}
+	return nil
+}
+
+func (x *Telemetry) GetNode() *NodeSample {
+	if x != nil {
+		return x.Node
 	}
 	return nil
 }
@@ -745,6 +753,210 @@ func (x *Acknowledge) GetSeq() uint64 {
 	return 0
 }
 
+// DivideGPURequest makes MIG slices of a GPU in place of those it has. Refused while a task
+// holds the GPU or one of its slices, and by agents that do not allow it.
+type DivideGPURequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`       // ID or name
+	DeviceId      string                 `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"` // UUID of the GPU, not of a slice, or its index
+	Profiles      []string               `protobuf:"bytes,3,rep,name=profiles,proto3" json:"profiles,omitempty"`                 // of the slices, such as 1g.10gb, repeated for several; none: the GPU whole, MIG off
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DivideGPURequest) Reset() {
+	*x = DivideGPURequest{}
+	mi := &file_llmos_v1_session_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DivideGPURequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DivideGPURequest) ProtoMessage() {}
+
+func (x *DivideGPURequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DivideGPURequest.ProtoReflect.Descriptor instead.
+func (*DivideGPURequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DivideGPURequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *DivideGPURequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *DivideGPURequest) GetProfiles() []string {
+	if x != nil {
+		return x.Profiles
+	}
+	return nil
+}
+
+type DivideGPUResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Devices       []*Device              `protobuf:"bytes,1,rep,name=devices,proto3" json:"devices,omitempty"` // what the node has now in place of the GPU
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DivideGPUResponse) Reset() {
+	*x = DivideGPUResponse{}
+	mi := &file_llmos_v1_session_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DivideGPUResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DivideGPUResponse) ProtoMessage() {}
+
+func (x *DivideGPUResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DivideGPUResponse.ProtoReflect.Descriptor instead.
+func (*DivideGPUResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DivideGPUResponse) GetDevices() []*Device {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+// RepairNodeRequest says that an operator has repaired what XID errors were held against:
+// the device and the node take work again.
+type RepairNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`       // ID or name
+	DeviceId      string                 `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"` // ID or index; empty: all of the node
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairNodeRequest) Reset() {
+	*x = RepairNodeRequest{}
+	mi := &file_llmos_v1_session_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairNodeRequest) ProtoMessage() {}
+
+func (x *RepairNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairNodeRequest.ProtoReflect.Descriptor instead.
+func (*RepairNodeRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RepairNodeRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *RepairNodeRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+type RepairNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cleared       []string               `protobuf:"bytes,1,rep,name=cleared,proto3" json:"cleared,omitempty"` // a sentence for each thing that is held against the node no more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairNodeResponse) Reset() {
+	*x = RepairNodeResponse{}
+	mi := &file_llmos_v1_session_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairNodeResponse) ProtoMessage() {}
+
+func (x *RepairNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairNodeResponse.ProtoReflect.Descriptor instead.
+func (*RepairNodeResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RepairNodeResponse) GetCleared() []string {
+	if x != nil {
+		return x.Cleared
+	}
+	return nil
+}
+
 // ReadLogsRequest asks for a task's output.
 type ReadLogsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -761,7 +973,7 @@ type ReadLogsRequest struct {
 
 func (x *ReadLogsRequest) Reset() {
 	*x = ReadLogsRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[10]
+	mi := &file_llmos_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +985,7 @@ func (x *ReadLogsRequest) String() string {
 func (*ReadLogsRequest) ProtoMessage() {}
 
 func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[10]
+	mi := &file_llmos_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +998,7 @@ func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogsRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{10}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReadLogsRequest) GetJobId() string {
@@ -853,7 +1065,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_llmos_v1_session_proto_msgTypes[11]
+	mi := &file_llmos_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +1077,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[11]
+	mi := &file_llmos_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +1090,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LogChunk) GetTaskId() string {
@@ -944,7 +1156,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[12]
+	mi := &file_llmos_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1168,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[12]
+	mi := &file_llmos_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1181,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *JoinRequest) GetTokenId() string {
@@ -1029,7 +1241,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_llmos_v1_session_proto_msgTypes[13]
+	mi := &file_llmos_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1253,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[13]
+	mi := &file_llmos_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1266,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -1115,7 +1327,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[14]
+	mi := &file_llmos_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1339,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[14]
+	mi := &file_llmos_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1352,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RenewRequest) GetCsrDer() []byte {
@@ -1159,7 +1371,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_llmos_v1_session_proto_msgTypes[15]
+	mi := &file_llmos_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1383,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[15]
+	mi := &file_llmos_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1396,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RenewResponse) GetCertificateDer() []byte {
@@ -1217,9 +1429,10 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
 	"\areports\x18\x02 \x03(\v2\x14.llmos.v1.TaskReportR\areports\"$\n" +
 	"\tHeartbeat\x12\x17\n" +
-	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\";\n" +
+	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\"e\n" +
 	"\tTelemetry\x12.\n" +
-	"\bprogress\x18\x01 \x03(\v2\x12.llmos.v1.ProgressR\bprogress\"\xb3\x01\n" +
+	"\bprogress\x18\x01 \x03(\v2\x12.llmos.v1.ProgressR\bprogress\x12(\n" +
+	"\x04node\x18\x02 \x01(\v2\x14.llmos.v1.NodeSampleR\x04node\"\xb3\x01\n" +
 	"\rServerMessage\x12-\n" +
 	"\awelcome\x18\x01 \x01(\v2\x11.llmos.v1.WelcomeH\x00R\awelcome\x12-\n" +
 	"\adesired\x18\x02 \x01(\v2\x11.llmos.v1.DesiredH\x00R\adesired\x129\n" +
@@ -1252,7 +1465,18 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\varray_count\x18\b \x01(\x05R\n" +
 	"arrayCount\"\x1f\n" +
 	"\vAcknowledge\x12\x10\n" +
-	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\xba\x01\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\"d\n" +
+	"\x10DivideGPURequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
+	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12\x1a\n" +
+	"\bprofiles\x18\x03 \x03(\tR\bprofiles\"?\n" +
+	"\x11DivideGPUResponse\x12*\n" +
+	"\adevices\x18\x01 \x03(\v2\x10.llmos.v1.DeviceR\adevices\"I\n" +
+	"\x11RepairNodeRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
+	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\".\n" +
+	"\x12RepairNodeResponse\x12\x18\n" +
+	"\acleared\x18\x01 \x03(\tR\acleared\"\xba\x01\n" +
 	"\x0fReadLogsRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x12\n" +
 	"\x04rank\x18\x02 \x01(\x05R\x04rank\x12\x17\n" +
@@ -1294,11 +1518,14 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\rRenewResponse\x12'\n" +
 	"\x0fcertificate_der\x18\x01 \x01(\fR\x0ecertificateDer2P\n" +
 	"\x0eSessionService\x12>\n" +
-	"\aConnect\x12\x16.llmos.v1.AgentMessage\x1a\x17.llmos.v1.ServerMessage(\x010\x012\xc2\x01\n" +
+	"\aConnect\x12\x16.llmos.v1.AgentMessage\x1a\x17.llmos.v1.ServerMessage(\x010\x012\xd1\x02\n" +
 	"\fAgentService\x12;\n" +
 	"\bReadLogs\x12\x19.llmos.v1.ReadLogsRequest\x1a\x12.llmos.v1.LogChunk0\x01\x125\n" +
 	"\x04Exec\x12\x13.llmos.v1.ExecInput\x1a\x14.llmos.v1.ExecOutput(\x010\x01\x12>\n" +
-	"\aForward\x12\x16.llmos.v1.ForwardInput\x1a\x17.llmos.v1.ForwardOutput(\x010\x012~\n" +
+	"\aForward\x12\x16.llmos.v1.ForwardInput\x1a\x17.llmos.v1.ForwardOutput(\x010\x01\x12D\n" +
+	"\tDivideGPU\x12\x1a.llmos.v1.DivideGPURequest\x1a\x1b.llmos.v1.DivideGPUResponse\x12G\n" +
+	"\n" +
+	"RepairNode\x12\x1b.llmos.v1.RepairNodeRequest\x1a\x1c.llmos.v1.RepairNodeResponse2~\n" +
 	"\vJoinService\x125\n" +
 	"\x04Join\x12\x15.llmos.v1.JoinRequest\x1a\x16.llmos.v1.JoinResponse\x128\n" +
 	"\x05Renew\x12\x16.llmos.v1.RenewRequest\x1a\x17.llmos.v1.RenewResponseB\x1eZ\x1cllmos/proto/llmos/v1;llmosv1b\x06proto3"
@@ -1315,73 +1542,85 @@ func file_llmos_v1_session_proto_rawDescGZIP() []byte {
 	return file_llmos_v1_session_proto_rawDescData
 }
 
-var file_llmos_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_llmos_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_llmos_v1_session_proto_goTypes = []any{
-	(*AgentMessage)(nil),    // 0: llmos.v1.AgentMessage
-	(*Hello)(nil),           // 1: llmos.v1.Hello
-	(*Reports)(nil),         // 2: llmos.v1.Reports
-	(*Heartbeat)(nil),       // 3: llmos.v1.Heartbeat
-	(*Telemetry)(nil),       // 4: llmos.v1.Telemetry
-	(*ServerMessage)(nil),   // 5: llmos.v1.ServerMessage
-	(*Welcome)(nil),         // 6: llmos.v1.Welcome
-	(*Desired)(nil),         // 7: llmos.v1.Desired
-	(*Assignment)(nil),      // 8: llmos.v1.Assignment
-	(*Acknowledge)(nil),     // 9: llmos.v1.Acknowledge
-	(*ReadLogsRequest)(nil), // 10: llmos.v1.ReadLogsRequest
-	(*LogChunk)(nil),        // 11: llmos.v1.LogChunk
-	(*JoinRequest)(nil),     // 12: llmos.v1.JoinRequest
-	(*JoinResponse)(nil),    // 13: llmos.v1.JoinResponse
-	(*RenewRequest)(nil),    // 14: llmos.v1.RenewRequest
-	(*RenewResponse)(nil),   // 15: llmos.v1.RenewResponse
-	(*Node)(nil),            // 16: llmos.v1.Node
-	(*TaskReport)(nil),      // 17: llmos.v1.TaskReport
-	(*Progress)(nil),        // 18: llmos.v1.Progress
-	(*Task)(nil),            // 19: llmos.v1.Task
-	(*RoleSpec)(nil),        // 20: llmos.v1.RoleSpec
-	(*Allocation)(nil),      // 21: llmos.v1.Allocation
-	(*Attempt)(nil),         // 22: llmos.v1.Attempt
-	(MemberRole)(0),         // 23: llmos.v1.MemberRole
-	(*ExecInput)(nil),       // 24: llmos.v1.ExecInput
-	(*ForwardInput)(nil),    // 25: llmos.v1.ForwardInput
-	(*ExecOutput)(nil),      // 26: llmos.v1.ExecOutput
-	(*ForwardOutput)(nil),   // 27: llmos.v1.ForwardOutput
+	(*AgentMessage)(nil),       // 0: llmos.v1.AgentMessage
+	(*Hello)(nil),              // 1: llmos.v1.Hello
+	(*Reports)(nil),            // 2: llmos.v1.Reports
+	(*Heartbeat)(nil),          // 3: llmos.v1.Heartbeat
+	(*Telemetry)(nil),          // 4: llmos.v1.Telemetry
+	(*ServerMessage)(nil),      // 5: llmos.v1.ServerMessage
+	(*Welcome)(nil),            // 6: llmos.v1.Welcome
+	(*Desired)(nil),            // 7: llmos.v1.Desired
+	(*Assignment)(nil),         // 8: llmos.v1.Assignment
+	(*Acknowledge)(nil),        // 9: llmos.v1.Acknowledge
+	(*DivideGPURequest)(nil),   // 10: llmos.v1.DivideGPURequest
+	(*DivideGPUResponse)(nil),  // 11: llmos.v1.DivideGPUResponse
+	(*RepairNodeRequest)(nil),  // 12: llmos.v1.RepairNodeRequest
+	(*RepairNodeResponse)(nil), // 13: llmos.v1.RepairNodeResponse
+	(*ReadLogsRequest)(nil),    // 14: llmos.v1.ReadLogsRequest
+	(*LogChunk)(nil),           // 15: llmos.v1.LogChunk
+	(*JoinRequest)(nil),        // 16: llmos.v1.JoinRequest
+	(*JoinResponse)(nil),       // 17: llmos.v1.JoinResponse
+	(*RenewRequest)(nil),       // 18: llmos.v1.RenewRequest
+	(*RenewResponse)(nil),      // 19: llmos.v1.RenewResponse
+	(*Node)(nil),               // 20: llmos.v1.Node
+	(*TaskReport)(nil),         // 21: llmos.v1.TaskReport
+	(*Progress)(nil),           // 22: llmos.v1.Progress
+	(*NodeSample)(nil),         // 23: llmos.v1.NodeSample
+	(*Task)(nil),               // 24: llmos.v1.Task
+	(*RoleSpec)(nil),           // 25: llmos.v1.RoleSpec
+	(*Allocation)(nil),         // 26: llmos.v1.Allocation
+	(*Attempt)(nil),            // 27: llmos.v1.Attempt
+	(*Device)(nil),             // 28: llmos.v1.Device
+	(MemberRole)(0),            // 29: llmos.v1.MemberRole
+	(*ExecInput)(nil),          // 30: llmos.v1.ExecInput
+	(*ForwardInput)(nil),       // 31: llmos.v1.ForwardInput
+	(*ExecOutput)(nil),         // 32: llmos.v1.ExecOutput
+	(*ForwardOutput)(nil),      // 33: llmos.v1.ForwardOutput
 }
 var file_llmos_v1_session_proto_depIdxs = []int32{
 	1,  // 0: llmos.v1.AgentMessage.hello:type_name -> llmos.v1.Hello
 	2,  // 1: llmos.v1.AgentMessage.reports:type_name -> llmos.v1.Reports
 	3,  // 2: llmos.v1.AgentMessage.heartbeat:type_name -> llmos.v1.Heartbeat
 	4,  // 3: llmos.v1.AgentMessage.telemetry:type_name -> llmos.v1.Telemetry
-	16, // 4: llmos.v1.AgentMessage.inventory:type_name -> llmos.v1.Node
-	16, // 5: llmos.v1.Hello.node:type_name -> llmos.v1.Node
-	17, // 6: llmos.v1.Hello.tasks:type_name -> llmos.v1.TaskReport
-	17, // 7: llmos.v1.Reports.reports:type_name -> llmos.v1.TaskReport
-	18, // 8: llmos.v1.Telemetry.progress:type_name -> llmos.v1.Progress
-	6,  // 9: llmos.v1.ServerMessage.welcome:type_name -> llmos.v1.Welcome
-	7,  // 10: llmos.v1.ServerMessage.desired:type_name -> llmos.v1.Desired
-	9,  // 11: llmos.v1.ServerMessage.acknowledge:type_name -> llmos.v1.Acknowledge
-	8,  // 12: llmos.v1.Desired.assignments:type_name -> llmos.v1.Assignment
-	19, // 13: llmos.v1.Assignment.task:type_name -> llmos.v1.Task
-	20, // 14: llmos.v1.Assignment.role:type_name -> llmos.v1.RoleSpec
-	21, // 15: llmos.v1.Assignment.allocation:type_name -> llmos.v1.Allocation
-	22, // 16: llmos.v1.Assignment.attempt:type_name -> llmos.v1.Attempt
-	23, // 17: llmos.v1.JoinRequest.role:type_name -> llmos.v1.MemberRole
-	0,  // 18: llmos.v1.SessionService.Connect:input_type -> llmos.v1.AgentMessage
-	10, // 19: llmos.v1.AgentService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
-	24, // 20: llmos.v1.AgentService.Exec:input_type -> llmos.v1.ExecInput
-	25, // 21: llmos.v1.AgentService.Forward:input_type -> llmos.v1.ForwardInput
-	12, // 22: llmos.v1.JoinService.Join:input_type -> llmos.v1.JoinRequest
-	14, // 23: llmos.v1.JoinService.Renew:input_type -> llmos.v1.RenewRequest
-	5,  // 24: llmos.v1.SessionService.Connect:output_type -> llmos.v1.ServerMessage
-	11, // 25: llmos.v1.AgentService.ReadLogs:output_type -> llmos.v1.LogChunk
-	26, // 26: llmos.v1.AgentService.Exec:output_type -> llmos.v1.ExecOutput
-	27, // 27: llmos.v1.AgentService.Forward:output_type -> llmos.v1.ForwardOutput
-	13, // 28: llmos.v1.JoinService.Join:output_type -> llmos.v1.JoinResponse
-	15, // 29: llmos.v1.JoinService.Renew:output_type -> llmos.v1.RenewResponse
-	24, // [24:30] is the sub-list for method output_type
-	18, // [18:24] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	20, // 4: llmos.v1.AgentMessage.inventory:type_name -> llmos.v1.Node
+	20, // 5: llmos.v1.Hello.node:type_name -> llmos.v1.Node
+	21, // 6: llmos.v1.Hello.tasks:type_name -> llmos.v1.TaskReport
+	21, // 7: llmos.v1.Reports.reports:type_name -> llmos.v1.TaskReport
+	22, // 8: llmos.v1.Telemetry.progress:type_name -> llmos.v1.Progress
+	23, // 9: llmos.v1.Telemetry.node:type_name -> llmos.v1.NodeSample
+	6,  // 10: llmos.v1.ServerMessage.welcome:type_name -> llmos.v1.Welcome
+	7,  // 11: llmos.v1.ServerMessage.desired:type_name -> llmos.v1.Desired
+	9,  // 12: llmos.v1.ServerMessage.acknowledge:type_name -> llmos.v1.Acknowledge
+	8,  // 13: llmos.v1.Desired.assignments:type_name -> llmos.v1.Assignment
+	24, // 14: llmos.v1.Assignment.task:type_name -> llmos.v1.Task
+	25, // 15: llmos.v1.Assignment.role:type_name -> llmos.v1.RoleSpec
+	26, // 16: llmos.v1.Assignment.allocation:type_name -> llmos.v1.Allocation
+	27, // 17: llmos.v1.Assignment.attempt:type_name -> llmos.v1.Attempt
+	28, // 18: llmos.v1.DivideGPUResponse.devices:type_name -> llmos.v1.Device
+	29, // 19: llmos.v1.JoinRequest.role:type_name -> llmos.v1.MemberRole
+	0,  // 20: llmos.v1.SessionService.Connect:input_type -> llmos.v1.AgentMessage
+	14, // 21: llmos.v1.AgentService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
+	30, // 22: llmos.v1.AgentService.Exec:input_type -> llmos.v1.ExecInput
+	31, // 23: llmos.v1.AgentService.Forward:input_type -> llmos.v1.ForwardInput
+	10, // 24: llmos.v1.AgentService.DivideGPU:input_type -> llmos.v1.DivideGPURequest
+	12, // 25: llmos.v1.AgentService.RepairNode:input_type -> llmos.v1.RepairNodeRequest
+	16, // 26: llmos.v1.JoinService.Join:input_type -> llmos.v1.JoinRequest
+	18, // 27: llmos.v1.JoinService.Renew:input_type -> llmos.v1.RenewRequest
+	5,  // 28: llmos.v1.SessionService.Connect:output_type -> llmos.v1.ServerMessage
+	15, // 29: llmos.v1.AgentService.ReadLogs:output_type -> llmos.v1.LogChunk
+	32, // 30: llmos.v1.AgentService.Exec:output_type -> llmos.v1.ExecOutput
+	33, // 31: llmos.v1.AgentService.Forward:output_type -> llmos.v1.ForwardOutput
+	11, // 32: llmos.v1.AgentService.DivideGPU:output_type -> llmos.v1.DivideGPUResponse
+	13, // 33: llmos.v1.AgentService.RepairNode:output_type -> llmos.v1.RepairNodeResponse
+	17, // 34: llmos.v1.JoinService.Join:output_type -> llmos.v1.JoinResponse
+	19, // 35: llmos.v1.JoinService.Renew:output_type -> llmos.v1.RenewResponse
+	28, // [28:36] is the sub-list for method output_type
+	20, // [20:28] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_session_proto_init() }
@@ -1410,7 +1649,7 @@ func file_llmos_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_session_proto_rawDesc), len(file_llmos_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -123,9 +123,11 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	AgentService_ReadLogs_FullMethodName = "/llmos.v1.AgentService/ReadLogs"
-	AgentService_Exec_FullMethodName     = "/llmos.v1.AgentService/Exec"
-	AgentService_Forward_FullMethodName  = "/llmos.v1.AgentService/Forward"
+	AgentService_ReadLogs_FullMethodName   = "/llmos.v1.AgentService/ReadLogs"
+	AgentService_Exec_FullMethodName       = "/llmos.v1.AgentService/Exec"
+	AgentService_Forward_FullMethodName    = "/llmos.v1.AgentService/Forward"
+	AgentService_DivideGPU_FullMethodName  = "/llmos.v1.AgentService/DivideGPU"
+	AgentService_RepairNode_FullMethodName = "/llmos.v1.AgentService/RepairNode"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -137,6 +139,8 @@ type AgentServiceClient interface {
 	ReadLogs(ctx context.Context, in *ReadLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogChunk], error)
 	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecInput, ExecOutput], error)
 	Forward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ForwardInput, ForwardOutput], error)
+	DivideGPU(ctx context.Context, in *DivideGPURequest, opts ...grpc.CallOption) (*DivideGPUResponse, error)
+	RepairNode(ctx context.Context, in *RepairNodeRequest, opts ...grpc.CallOption) (*RepairNodeResponse, error)
 }
 
 type agentServiceClient struct {
@@ -192,6 +196,26 @@ func (c *agentServiceClient) Forward(ctx context.Context, opts ...grpc.CallOptio
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_ForwardClient = grpc.BidiStreamingClient[ForwardInput, ForwardOutput]
 
+func (c *agentServiceClient) DivideGPU(ctx context.Context, in *DivideGPURequest, opts ...grpc.CallOption) (*DivideGPUResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DivideGPUResponse)
+	err := c.cc.Invoke(ctx, AgentService_DivideGPU_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) RepairNode(ctx context.Context, in *RepairNodeRequest, opts ...grpc.CallOption) (*RepairNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RepairNodeResponse)
+	err := c.cc.Invoke(ctx, AgentService_RepairNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AgentServiceServer is the server API for AgentService service.
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
@@ -201,6 +225,8 @@ type AgentServiceServer interface {
 	ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[LogChunk]) error
 	Exec(grpc.BidiStreamingServer[ExecInput, ExecOutput]) error
 	Forward(grpc.BidiStreamingServer[ForwardInput, ForwardOutput]) error
+	DivideGPU(context.Context, *DivideGPURequest) (*DivideGPUResponse, error)
+	RepairNode(context.Context, *RepairNodeRequest) (*RepairNodeResponse, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }
 
@@ -219,6 +245,12 @@ func (UnimplementedAgentServiceServer) Exec(grpc.BidiStreamingServer[ExecInput, 
 }
 func (UnimplementedAgentServiceServer) Forward(grpc.BidiStreamingServer[ForwardInput, ForwardOutput]) error {
 	return status.Error(codes.Unimplemented, "method Forward not implemented")
+}
+func (UnimplementedAgentServiceServer) DivideGPU(context.Context, *DivideGPURequest) (*DivideGPUResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DivideGPU not implemented")
+}
+func (UnimplementedAgentServiceServer) RepairNode(context.Context, *RepairNodeRequest) (*RepairNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RepairNode not implemented")
 }
 func (UnimplementedAgentServiceServer) mustEmbedUnimplementedAgentServiceServer() {}
 func (UnimplementedAgentServiceServer) testEmbeddedByValue()                      {}
@@ -266,13 +298,58 @@ func _AgentService_Forward_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_ForwardServer = grpc.BidiStreamingServer[ForwardInput, ForwardOutput]
 
+func _AgentService_DivideGPU_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DivideGPURequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).DivideGPU(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_DivideGPU_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).DivideGPU(ctx, req.(*DivideGPURequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_RepairNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RepairNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).RepairNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_RepairNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).RepairNode(ctx, req.(*RepairNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AgentService_ServiceDesc is the grpc.ServiceDesc for AgentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var AgentService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "llmos.v1.AgentService",
 	HandlerType: (*AgentServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "DivideGPU",
+			Handler:    _AgentService_DivideGPU_Handler,
+		},
+		{
+			MethodName: "RepairNode",
+			Handler:    _AgentService_RepairNode_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "ReadLogs",

@@ -603,6 +603,7 @@ const (
 	DeviceHealth_DEVICE_HEALTH_STALE       DeviceHealth = 2 // the prober is silent: no new work, running work untouched
 	DeviceHealth_DEVICE_HEALTH_FAILED      DeviceHealth = 3
 	DeviceHealth_DEVICE_HEALTH_GONE        DeviceHealth = 4 // no longer reported
+	DeviceHealth_DEVICE_HEALTH_BLOCKED     DeviceHealth = 5 // processes that belong to no task hold its memory, or it is being divided: no new work
 )
 
 // Enum value maps for DeviceHealth.
@@ -613,6 +614,7 @@ var (
 		2: "DEVICE_HEALTH_STALE",
 		3: "DEVICE_HEALTH_FAILED",
 		4: "DEVICE_HEALTH_GONE",
+		5: "DEVICE_HEALTH_BLOCKED",
 	}
 	DeviceHealth_value = map[string]int32{
 		"DEVICE_HEALTH_UNSPECIFIED": 0,
@@ -620,6 +622,7 @@ var (
 		"DEVICE_HEALTH_STALE":       2,
 		"DEVICE_HEALTH_FAILED":      3,
 		"DEVICE_HEALTH_GONE":        4,
+		"DEVICE_HEALTH_BLOCKED":     5,
 	}
 )
 
@@ -2653,8 +2656,8 @@ func (x *Task) GetModifyIndex() uint64 {
 type Device struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`         // vendor UUID, or the scripted one
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`     // "gpu"
-	Vendor        string                 `protobuf:"bytes,3,opt,name=vendor,proto3" json:"vendor,omitempty"` // "nvidia", "scripted"
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`     // "gpu", "tpu"
+	Vendor        string                 `protobuf:"bytes,3,opt,name=vendor,proto3" json:"vendor,omitempty"` // "nvidia", "amd", "intel", "google", "scripted"
 	Model         string                 `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`   // such as "H100-80GB"
 	MemoryBytes   int64                  `protobuf:"varint,5,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	Health        DeviceHealth           `protobuf:"varint,6,opt,name=health,proto3,enum=llmos.v1.DeviceHealth" json:"health,omitempty"`
@@ -2666,6 +2669,8 @@ type Device struct {
 	Island        string                 `protobuf:"bytes,12,opt,name=island,proto3" json:"island,omitempty"`                           // devices of a node with the same island are joined by NVLink or its like; empty: unknown
 	MigProfile    string                 `protobuf:"bytes,13,opt,name=mig_profile,json=migProfile,proto3" json:"mig_profile,omitempty"` // of a MIG slice
 	Parent        string                 `protobuf:"bytes,14,opt,name=parent,proto3" json:"parent,omitempty"`                           // of a MIG slice: the UUID of its GPU
+	PciePath      string                 `protobuf:"bytes,15,opt,name=pcie_path,json=pciePath,proto3" json:"pcie_path,omitempty"`       // the bridges from the root down to it: devices below one bridge share the longest prefix; empty: unknown
+	Nvlinks       int32                  `protobuf:"varint,16,opt,name=nvlinks,proto3" json:"nvlinks,omitempty"`                        // NVLinks that are up
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2798,6 +2803,20 @@ func (x *Device) GetParent() string {
 	return ""
 }
 
+func (x *Device) GetPciePath() string {
+	if x != nil {
+		return x.PciePath
+	}
+	return ""
+}
+
+func (x *Device) GetNvlinks() int32 {
+	if x != nil {
+		return x.Nvlinks
+	}
+	return 0
+}
+
 // Node is a host with an agent.
 type Node struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2819,7 +2838,11 @@ type Node struct {
 	NumaNodes     int32                  `protobuf:"varint,16,opt,name=numa_nodes,json=numaNodes,proto3" json:"numa_nodes,omitempty"`
 	Os            string                 `protobuf:"bytes,17,opt,name=os,proto3" json:"os,omitempty"`
 	CpuModel      string                 `protobuf:"bytes,18,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"`
-	Drain         *Drain                 `protobuf:"bytes,19,opt,name=drain,proto3" json:"drain,omitempty"` // set by an operator: absent, it takes work
+	Drain         *Drain                 `protobuf:"bytes,19,opt,name=drain,proto3" json:"drain,omitempty"`                           // set by an operator: absent, it takes work
+	Unfit         string                 `protobuf:"bytes,20,opt,name=unfit,proto3" json:"unfit,omitempty"`                           // set by its agent: why it should take no new work; empty: it should
+	Interfaces    []*NetworkInterface    `protobuf:"bytes,21,rep,name=interfaces,proto3" json:"interfaces,omitempty"`                 // by name
+	HugePages     []*HugePages           `protobuf:"bytes,22,rep,name=huge_pages,json=hugePages,proto3" json:"huge_pages,omitempty"`  // by size
+	DiskBytes     int64                  `protobuf:"varint,23,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"` // size of the file system that holds the agent's data; 0: unknown
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2987,6 +3010,156 @@ func (x *Node) GetDrain() *Drain {
 	return nil
 }
 
+func (x *Node) GetUnfit() string {
+	if x != nil {
+		return x.Unfit
+	}
+	return ""
+}
+
+func (x *Node) GetInterfaces() []*NetworkInterface {
+	if x != nil {
+		return x.Interfaces
+	}
+	return nil
+}
+
+func (x *Node) GetHugePages() []*HugePages {
+	if x != nil {
+		return x.HugePages
+	}
+	return nil
+}
+
+func (x *Node) GetDiskBytes() int64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+// NetworkInterface is a way from a node to others.
+type NetworkInterface struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	SpeedMbit     int64                  `protobuf:"varint,2,opt,name=speed_mbit,json=speedMbit,proto3" json:"speed_mbit,omitempty"` // of the link, as the driver says; 0: unknown
+	NumaNode      int32                  `protobuf:"varint,3,opt,name=numa_node,json=numaNode,proto3" json:"numa_node,omitempty"`    // -1 when unknown
+	BusId         string                 `protobuf:"bytes,4,opt,name=bus_id,json=busId,proto3" json:"bus_id,omitempty"`              // empty: not on PCI
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkInterface) Reset() {
+	*x = NetworkInterface{}
+	mi := &file_llmos_v1_types_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkInterface) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkInterface) ProtoMessage() {}
+
+func (x *NetworkInterface) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkInterface.ProtoReflect.Descriptor instead.
+func (*NetworkInterface) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *NetworkInterface) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NetworkInterface) GetSpeedMbit() int64 {
+	if x != nil {
+		return x.SpeedMbit
+	}
+	return 0
+}
+
+func (x *NetworkInterface) GetNumaNode() int32 {
+	if x != nil {
+		return x.NumaNode
+	}
+	return 0
+}
+
+func (x *NetworkInterface) GetBusId() string {
+	if x != nil {
+		return x.BusId
+	}
+	return ""
+}
+
+// HugePages is a pool of memory pages of one size.
+type HugePages struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PageBytes     int64                  `protobuf:"varint,1,opt,name=page_bytes,json=pageBytes,proto3" json:"page_bytes,omitempty"`
+	Pages         int64                  `protobuf:"varint,2,opt,name=pages,proto3" json:"pages,omitempty"` // in the pool, free or not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HugePages) Reset() {
+	*x = HugePages{}
+	mi := &file_llmos_v1_types_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HugePages) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HugePages) ProtoMessage() {}
+
+func (x *HugePages) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HugePages.ProtoReflect.Descriptor instead.
+func (*HugePages) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *HugePages) GetPageBytes() int64 {
+	if x != nil {
+		return x.PageBytes
+	}
+	return 0
+}
+
+func (x *HugePages) GetPages() int64 {
+	if x != nil {
+		return x.Pages
+	}
+	return 0
+}
+
 // Drain keeps new work off a node.
 type Drain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3000,7 +3173,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_llmos_v1_types_proto_msgTypes[19]
+	mi := &file_llmos_v1_types_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3012,7 +3185,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[19]
+	mi := &file_llmos_v1_types_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3025,7 +3198,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{19}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Drain) GetSinceMs() int64 {
@@ -3071,7 +3244,7 @@ type DeviceAccount struct {
 
 func (x *DeviceAccount) Reset() {
 	*x = DeviceAccount{}
-	mi := &file_llmos_v1_types_proto_msgTypes[20]
+	mi := &file_llmos_v1_types_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3083,7 +3256,7 @@ func (x *DeviceAccount) String() string {
 func (*DeviceAccount) ProtoMessage() {}
 
 func (x *DeviceAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[20]
+	mi := &file_llmos_v1_types_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3096,7 +3269,7 @@ func (x *DeviceAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceAccount.ProtoReflect.Descriptor instead.
 func (*DeviceAccount) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{20}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeviceAccount) GetDeviceId() string {
@@ -3161,7 +3334,7 @@ type NodeAccount struct {
 
 func (x *NodeAccount) Reset() {
 	*x = NodeAccount{}
-	mi := &file_llmos_v1_types_proto_msgTypes[21]
+	mi := &file_llmos_v1_types_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3173,7 +3346,7 @@ func (x *NodeAccount) String() string {
 func (*NodeAccount) ProtoMessage() {}
 
 func (x *NodeAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[21]
+	mi := &file_llmos_v1_types_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3186,7 +3359,7 @@ func (x *NodeAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAccount.ProtoReflect.Descriptor instead.
 func (*NodeAccount) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{21}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NodeAccount) GetNodeId() string {
@@ -3271,7 +3444,7 @@ type DeviceGrant struct {
 
 func (x *DeviceGrant) Reset() {
 	*x = DeviceGrant{}
-	mi := &file_llmos_v1_types_proto_msgTypes[22]
+	mi := &file_llmos_v1_types_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3283,7 +3456,7 @@ func (x *DeviceGrant) String() string {
 func (*DeviceGrant) ProtoMessage() {}
 
 func (x *DeviceGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[22]
+	mi := &file_llmos_v1_types_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3296,7 +3469,7 @@ func (x *DeviceGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceGrant.ProtoReflect.Descriptor instead.
 func (*DeviceGrant) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{22}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeviceGrant) GetDeviceId() string {
@@ -3339,7 +3512,7 @@ type Allocation struct {
 
 func (x *Allocation) Reset() {
 	*x = Allocation{}
-	mi := &file_llmos_v1_types_proto_msgTypes[23]
+	mi := &file_llmos_v1_types_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3351,7 +3524,7 @@ func (x *Allocation) String() string {
 func (*Allocation) ProtoMessage() {}
 
 func (x *Allocation) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[23]
+	mi := &file_llmos_v1_types_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3364,7 +3537,7 @@ func (x *Allocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Allocation.ProtoReflect.Descriptor instead.
 func (*Allocation) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{23}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Allocation) GetTaskId() string {
@@ -3456,7 +3629,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_llmos_v1_types_proto_msgTypes[24]
+	mi := &file_llmos_v1_types_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3468,7 +3641,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[24]
+	mi := &file_llmos_v1_types_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3481,7 +3654,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{24}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Queue) GetName() string {
@@ -3569,7 +3742,7 @@ type QuotaLimit struct {
 
 func (x *QuotaLimit) Reset() {
 	*x = QuotaLimit{}
-	mi := &file_llmos_v1_types_proto_msgTypes[25]
+	mi := &file_llmos_v1_types_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3581,7 +3754,7 @@ func (x *QuotaLimit) String() string {
 func (*QuotaLimit) ProtoMessage() {}
 
 func (x *QuotaLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[25]
+	mi := &file_llmos_v1_types_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3594,7 +3767,7 @@ func (x *QuotaLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaLimit.ProtoReflect.Descriptor instead.
 func (*QuotaLimit) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{25}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *QuotaLimit) GetResource() string {
@@ -3641,7 +3814,7 @@ type UsageDay struct {
 
 func (x *UsageDay) Reset() {
 	*x = UsageDay{}
-	mi := &file_llmos_v1_types_proto_msgTypes[26]
+	mi := &file_llmos_v1_types_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3653,7 +3826,7 @@ func (x *UsageDay) String() string {
 func (*UsageDay) ProtoMessage() {}
 
 func (x *UsageDay) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[26]
+	mi := &file_llmos_v1_types_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3666,7 +3839,7 @@ func (x *UsageDay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageDay.ProtoReflect.Descriptor instead.
 func (*UsageDay) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{26}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UsageDay) GetQueue() string {
@@ -3733,7 +3906,7 @@ type Reservation struct {
 
 func (x *Reservation) Reset() {
 	*x = Reservation{}
-	mi := &file_llmos_v1_types_proto_msgTypes[27]
+	mi := &file_llmos_v1_types_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3745,7 +3918,7 @@ func (x *Reservation) String() string {
 func (*Reservation) ProtoMessage() {}
 
 func (x *Reservation) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[27]
+	mi := &file_llmos_v1_types_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3758,7 +3931,7 @@ func (x *Reservation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
 func (*Reservation) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{27}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Reservation) GetName() string {
@@ -3874,7 +4047,7 @@ type SchedulerConfig struct {
 
 func (x *SchedulerConfig) Reset() {
 	*x = SchedulerConfig{}
-	mi := &file_llmos_v1_types_proto_msgTypes[28]
+	mi := &file_llmos_v1_types_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3886,7 +4059,7 @@ func (x *SchedulerConfig) String() string {
 func (*SchedulerConfig) ProtoMessage() {}
 
 func (x *SchedulerConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[28]
+	mi := &file_llmos_v1_types_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3899,7 +4072,7 @@ func (x *SchedulerConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchedulerConfig.ProtoReflect.Descriptor instead.
 func (*SchedulerConfig) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{28}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SchedulerConfig) GetOrder() string {
@@ -4002,7 +4175,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_llmos_v1_types_proto_msgTypes[29]
+	mi := &file_llmos_v1_types_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4014,7 +4187,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[29]
+	mi := &file_llmos_v1_types_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4027,7 +4200,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{29}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JoinToken) GetId() string {
@@ -4096,7 +4269,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_llmos_v1_types_proto_msgTypes[30]
+	mi := &file_llmos_v1_types_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4108,7 +4281,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[30]
+	mi := &file_llmos_v1_types_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4121,7 +4294,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{30}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Event) GetIndex() uint64 {
@@ -4193,7 +4366,7 @@ type ClusterMeta struct {
 
 func (x *ClusterMeta) Reset() {
 	*x = ClusterMeta{}
-	mi := &file_llmos_v1_types_proto_msgTypes[31]
+	mi := &file_llmos_v1_types_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4205,7 +4378,7 @@ func (x *ClusterMeta) String() string {
 func (*ClusterMeta) ProtoMessage() {}
 
 func (x *ClusterMeta) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[31]
+	mi := &file_llmos_v1_types_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4218,7 +4391,7 @@ func (x *ClusterMeta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMeta.ProtoReflect.Descriptor instead.
 func (*ClusterMeta) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{31}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ClusterMeta) GetClusterId() string {
@@ -4263,7 +4436,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_llmos_v1_types_proto_msgTypes[32]
+	mi := &file_llmos_v1_types_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4275,7 +4448,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[32]
+	mi := &file_llmos_v1_types_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4288,7 +4461,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{32}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RequestRecord) GetRequestId() string {
@@ -4336,13 +4509,14 @@ type Progress struct {
 	Values        map[string]float64     `protobuf:"bytes,5,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"` // loss, tokens_per_s and the like
 	TimeMs        int64                  `protobuf:"varint,6,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`                                                              // agent's clock
 	Sample        *Sample                `protobuf:"bytes,7,opt,name=sample,proto3" json:"sample,omitempty"`                                                                             // newest measured demand; absent: not measured
+	Warning       string                 `protobuf:"bytes,8,opt,name=warning,proto3" json:"warning,omitempty"`                                                                           // what its agent says of it, such as more memory held than granted; empty: nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_llmos_v1_types_proto_msgTypes[33]
+	mi := &file_llmos_v1_types_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4354,7 +4528,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[33]
+	mi := &file_llmos_v1_types_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4367,7 +4541,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{33}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Progress) GetTaskId() string {
@@ -4419,6 +4593,13 @@ func (x *Progress) GetSample() *Sample {
 	return nil
 }
 
+func (x *Progress) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
+}
+
 // Sample is what a task was seen to use.
 type Sample struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -4434,7 +4615,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_llmos_v1_types_proto_msgTypes[34]
+	mi := &file_llmos_v1_types_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4446,7 +4627,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[34]
+	mi := &file_llmos_v1_types_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4459,7 +4640,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{34}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Sample) GetTimeMs() int64 {
@@ -4500,6 +4681,254 @@ func (x *Sample) GetGpuMemoryBytes() int64 {
 func (x *Sample) GetGpuPercent() int32 {
 	if x != nil {
 		return x.GpuPercent
+	}
+	return 0
+}
+
+// NodeSample is what a node was seen to have left, and how its devices are. Telemetry: never
+// in the log.
+type NodeSample struct {
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	TimeMs               int64                  `protobuf:"varint,1,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"` // agent's clock
+	MemoryAvailableBytes int64                  `protobuf:"varint,2,opt,name=memory_available_bytes,json=memoryAvailableBytes,proto3" json:"memory_available_bytes,omitempty"`
+	DiskFreeBytes        int64                  `protobuf:"varint,3,opt,name=disk_free_bytes,json=diskFreeBytes,proto3" json:"disk_free_bytes,omitempty"` // of the file system that holds the agent's data
+	HugePagesFree        []*HugePages           `protobuf:"bytes,4,rep,name=huge_pages_free,json=hugePagesFree,proto3" json:"huge_pages_free,omitempty"`
+	Interfaces           []*InterfaceSample     `protobuf:"bytes,5,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
+	Devices              []*DeviceSample        `protobuf:"bytes,6,rep,name=devices,proto3" json:"devices,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *NodeSample) Reset() {
+	*x = NodeSample{}
+	mi := &file_llmos_v1_types_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeSample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeSample) ProtoMessage() {}
+
+func (x *NodeSample) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeSample.ProtoReflect.Descriptor instead.
+func (*NodeSample) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *NodeSample) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *NodeSample) GetMemoryAvailableBytes() int64 {
+	if x != nil {
+		return x.MemoryAvailableBytes
+	}
+	return 0
+}
+
+func (x *NodeSample) GetDiskFreeBytes() int64 {
+	if x != nil {
+		return x.DiskFreeBytes
+	}
+	return 0
+}
+
+func (x *NodeSample) GetHugePagesFree() []*HugePages {
+	if x != nil {
+		return x.HugePagesFree
+	}
+	return nil
+}
+
+func (x *NodeSample) GetInterfaces() []*InterfaceSample {
+	if x != nil {
+		return x.Interfaces
+	}
+	return nil
+}
+
+func (x *NodeSample) GetDevices() []*DeviceSample {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+// InterfaceSample is what went through a network interface since the sample before.
+type InterfaceSample struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Name             string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	ReceiveBytesPerS int64                  `protobuf:"varint,2,opt,name=receive_bytes_per_s,json=receiveBytesPerS,proto3" json:"receive_bytes_per_s,omitempty"`
+	SendBytesPerS    int64                  `protobuf:"varint,3,opt,name=send_bytes_per_s,json=sendBytesPerS,proto3" json:"send_bytes_per_s,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *InterfaceSample) Reset() {
+	*x = InterfaceSample{}
+	mi := &file_llmos_v1_types_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InterfaceSample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InterfaceSample) ProtoMessage() {}
+
+func (x *InterfaceSample) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InterfaceSample.ProtoReflect.Descriptor instead.
+func (*InterfaceSample) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *InterfaceSample) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *InterfaceSample) GetReceiveBytesPerS() int64 {
+	if x != nil {
+		return x.ReceiveBytesPerS
+	}
+	return 0
+}
+
+func (x *InterfaceSample) GetSendBytesPerS() int64 {
+	if x != nil {
+		return x.SendBytesPerS
+	}
+	return 0
+}
+
+// DeviceSample is how a device is. Quantities are -1 when unknown.
+type DeviceSample struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId        string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Percent         int32                  `protobuf:"varint,2,opt,name=percent,proto3" json:"percent,omitempty"` // of the time that it was busy lately
+	MemoryUsedBytes int64                  `protobuf:"varint,3,opt,name=memory_used_bytes,json=memoryUsedBytes,proto3" json:"memory_used_bytes,omitempty"`
+	Celsius         int32                  `protobuf:"varint,4,opt,name=celsius,proto3" json:"celsius,omitempty"`
+	Milliwatt       int64                  `protobuf:"varint,5,opt,name=milliwatt,proto3" json:"milliwatt,omitempty"`
+	EccCorrected    int64                  `protobuf:"varint,6,opt,name=ecc_corrected,json=eccCorrected,proto3" json:"ecc_corrected,omitempty"` // errors of its memory since the driver was loaded
+	EccUncorrected  int64                  `protobuf:"varint,7,opt,name=ecc_uncorrected,json=eccUncorrected,proto3" json:"ecc_uncorrected,omitempty"`
+	StrangerBytes   int64                  `protobuf:"varint,8,opt,name=stranger_bytes,json=strangerBytes,proto3" json:"stranger_bytes,omitempty"` // memory held by processes that belong to no task of the node
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *DeviceSample) Reset() {
+	*x = DeviceSample{}
+	mi := &file_llmos_v1_types_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceSample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceSample) ProtoMessage() {}
+
+func (x *DeviceSample) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceSample.ProtoReflect.Descriptor instead.
+func (*DeviceSample) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *DeviceSample) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *DeviceSample) GetPercent() int32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *DeviceSample) GetMemoryUsedBytes() int64 {
+	if x != nil {
+		return x.MemoryUsedBytes
+	}
+	return 0
+}
+
+func (x *DeviceSample) GetCelsius() int32 {
+	if x != nil {
+		return x.Celsius
+	}
+	return 0
+}
+
+func (x *DeviceSample) GetMilliwatt() int64 {
+	if x != nil {
+		return x.Milliwatt
+	}
+	return 0
+}
+
+func (x *DeviceSample) GetEccCorrected() int64 {
+	if x != nil {
+		return x.EccCorrected
+	}
+	return 0
+}
+
+func (x *DeviceSample) GetEccUncorrected() int64 {
+	if x != nil {
+		return x.EccUncorrected
+	}
+	return 0
+}
+
+func (x *DeviceSample) GetStrangerBytes() int64 {
+	if x != nil {
+		return x.StrangerBytes
 	}
 	return 0
 }
@@ -4707,7 +5136,7 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\bended_ms\x18\x0f \x01(\x03R\aendedMs\x12\x1d\n" +
 	"\n" +
 	"local_rank\x18\x10 \x01(\x05R\tlocalRank\x12!\n" +
-	"\fmodify_index\x18\x11 \x01(\x04R\vmodifyIndex\"\xf4\x02\n" +
+	"\fmodify_index\x18\x11 \x01(\x04R\vmodifyIndex\"\xab\x03\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -4724,7 +5153,9 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x06island\x18\f \x01(\tR\x06island\x12\x1f\n" +
 	"\vmig_profile\x18\r \x01(\tR\n" +
 	"migProfile\x12\x16\n" +
-	"\x06parent\x18\x0e \x01(\tR\x06parent\"\x8e\x05\n" +
+	"\x06parent\x18\x0e \x01(\tR\x06parent\x12\x1b\n" +
+	"\tpcie_path\x18\x0f \x01(\tR\bpciePath\x12\x18\n" +
+	"\anvlinks\x18\x10 \x01(\x05R\anvlinks\"\xb3\x06\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -4746,10 +5177,28 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"numa_nodes\x18\x10 \x01(\x05R\tnumaNodes\x12\x0e\n" +
 	"\x02os\x18\x11 \x01(\tR\x02os\x12\x1b\n" +
 	"\tcpu_model\x18\x12 \x01(\tR\bcpuModel\x12%\n" +
-	"\x05drain\x18\x13 \x01(\v2\x0f.llmos.v1.DrainR\x05drain\x1a9\n" +
+	"\x05drain\x18\x13 \x01(\v2\x0f.llmos.v1.DrainR\x05drain\x12\x14\n" +
+	"\x05unfit\x18\x14 \x01(\tR\x05unfit\x12:\n" +
+	"\n" +
+	"interfaces\x18\x15 \x03(\v2\x1a.llmos.v1.NetworkInterfaceR\n" +
+	"interfaces\x122\n" +
+	"\n" +
+	"huge_pages\x18\x16 \x03(\v2\x13.llmos.v1.HugePagesR\thugePages\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x17 \x01(\x03R\tdiskBytes\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"l\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"y\n" +
+	"\x10NetworkInterface\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\n" +
+	"speed_mbit\x18\x02 \x01(\x03R\tspeedMbit\x12\x1b\n" +
+	"\tnuma_node\x18\x03 \x01(\x05R\bnumaNode\x12\x15\n" +
+	"\x06bus_id\x18\x04 \x01(\tR\x05busId\"@\n" +
+	"\tHugePages\x12\x1d\n" +
+	"\n" +
+	"page_bytes\x18\x01 \x01(\x03R\tpageBytes\x12\x14\n" +
+	"\x05pages\x18\x02 \x01(\x03R\x05pages\"l\n" +
 	"\x05Drain\x12\x19\n" +
 	"\bsince_ms\x18\x01 \x01(\x03R\asinceMs\x12\x1c\n" +
 	"\n" +
@@ -4889,7 +5338,7 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x15\n" +
 	"\x06job_id\x18\x04 \x01(\tR\x05jobId\x12\x1f\n" +
 	"\vspec_sha256\x18\x05 \x01(\fR\n" +
-	"specSha256\"\x97\x02\n" +
+	"specSha256\"\xb1\x02\n" +
 	"\bProgress\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x12\n" +
 	"\x04rank\x18\x02 \x01(\x05R\x04rank\x12\x12\n" +
@@ -4897,7 +5346,8 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x05steps\x18\x04 \x01(\x03R\x05steps\x126\n" +
 	"\x06values\x18\x05 \x03(\v2\x1e.llmos.v1.Progress.ValuesEntryR\x06values\x12\x17\n" +
 	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\x12(\n" +
-	"\x06sample\x18\a \x01(\v2\x10.llmos.v1.SampleR\x06sample\x1a9\n" +
+	"\x06sample\x18\a \x01(\v2\x10.llmos.v1.SampleR\x06sample\x12\x18\n" +
+	"\awarning\x18\b \x01(\tR\awarning\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xcb\x01\n" +
@@ -4909,7 +5359,30 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"disk_bytes\x18\x04 \x01(\x03R\tdiskBytes\x12(\n" +
 	"\x10gpu_memory_bytes\x18\x05 \x01(\x03R\x0egpuMemoryBytes\x12\x1f\n" +
 	"\vgpu_percent\x18\x06 \x01(\x05R\n" +
-	"gpuPercent*\xd7\x02\n" +
+	"gpuPercent\"\xad\x02\n" +
+	"\n" +
+	"NodeSample\x12\x17\n" +
+	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x124\n" +
+	"\x16memory_available_bytes\x18\x02 \x01(\x03R\x14memoryAvailableBytes\x12&\n" +
+	"\x0fdisk_free_bytes\x18\x03 \x01(\x03R\rdiskFreeBytes\x12;\n" +
+	"\x0fhuge_pages_free\x18\x04 \x03(\v2\x13.llmos.v1.HugePagesR\rhugePagesFree\x129\n" +
+	"\n" +
+	"interfaces\x18\x05 \x03(\v2\x19.llmos.v1.InterfaceSampleR\n" +
+	"interfaces\x120\n" +
+	"\adevices\x18\x06 \x03(\v2\x16.llmos.v1.DeviceSampleR\adevices\"}\n" +
+	"\x0fInterfaceSample\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x13receive_bytes_per_s\x18\x02 \x01(\x03R\x10receiveBytesPerS\x12'\n" +
+	"\x10send_bytes_per_s\x18\x03 \x01(\x03R\rsendBytesPerS\"\x9e\x02\n" +
+	"\fDeviceSample\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x18\n" +
+	"\apercent\x18\x02 \x01(\x05R\apercent\x12*\n" +
+	"\x11memory_used_bytes\x18\x03 \x01(\x03R\x0fmemoryUsedBytes\x12\x18\n" +
+	"\acelsius\x18\x04 \x01(\x05R\acelsius\x12\x1c\n" +
+	"\tmilliwatt\x18\x05 \x01(\x03R\tmilliwatt\x12#\n" +
+	"\recc_corrected\x18\x06 \x01(\x03R\feccCorrected\x12'\n" +
+	"\x0fecc_uncorrected\x18\a \x01(\x03R\x0eeccUncorrected\x12%\n" +
+	"\x0estranger_bytes\x18\b \x01(\x03R\rstrangerBytes*\xd7\x02\n" +
 	"\tErrorKind\x12\x1a\n" +
 	"\x16ERROR_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x18\n" +
@@ -4976,13 +5449,14 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\vTaskDesired\x12\x1c\n" +
 	"\x18TASK_DESIRED_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10TASK_DESIRED_RUN\x10\x01\x12\x15\n" +
-	"\x11TASK_DESIRED_STOP\x10\x02*\x8e\x01\n" +
+	"\x11TASK_DESIRED_STOP\x10\x02*\xa9\x01\n" +
 	"\fDeviceHealth\x12\x1d\n" +
 	"\x19DEVICE_HEALTH_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10DEVICE_HEALTH_OK\x10\x01\x12\x17\n" +
 	"\x13DEVICE_HEALTH_STALE\x10\x02\x12\x18\n" +
 	"\x14DEVICE_HEALTH_FAILED\x10\x03\x12\x16\n" +
-	"\x12DEVICE_HEALTH_GONE\x10\x04*i\n" +
+	"\x12DEVICE_HEALTH_GONE\x10\x04\x12\x19\n" +
+	"\x15DEVICE_HEALTH_BLOCKED\x10\x05*i\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10NODE_STATE_READY\x10\x01\x12\x15\n" +
@@ -5012,67 +5486,72 @@ func file_llmos_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_llmos_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 14)
-var file_llmos_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_llmos_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_llmos_v1_types_proto_goTypes = []any{
-	(ErrorKind)(0),          // 0: llmos.v1.ErrorKind
-	(JobKind)(0),            // 1: llmos.v1.JobKind
-	(DependencyKind)(0),     // 2: llmos.v1.DependencyKind
-	(CronOverlap)(0),        // 3: llmos.v1.CronOverlap
-	(JobState)(0),           // 4: llmos.v1.JobState
-	(ClaimKind)(0),          // 5: llmos.v1.ClaimKind
-	(AttemptState)(0),       // 6: llmos.v1.AttemptState
-	(EvictionKind)(0),       // 7: llmos.v1.EvictionKind
-	(TaskState)(0),          // 8: llmos.v1.TaskState
-	(TaskDesired)(0),        // 9: llmos.v1.TaskDesired
-	(DeviceHealth)(0),       // 10: llmos.v1.DeviceHealth
-	(NodeState)(0),          // 11: llmos.v1.NodeState
-	(ReservationKind)(0),    // 12: llmos.v1.ReservationKind
-	(MemberRole)(0),         // 13: llmos.v1.MemberRole
-	(*Fault)(nil),           // 14: llmos.v1.Fault
-	(*JobSpec)(nil),         // 15: llmos.v1.JobSpec
-	(*Dependency)(nil),      // 16: llmos.v1.Dependency
-	(*ArraySpec)(nil),       // 17: llmos.v1.ArraySpec
-	(*CronSpec)(nil),        // 18: llmos.v1.CronSpec
-	(*PlacementSpec)(nil),   // 19: llmos.v1.PlacementSpec
-	(*Expr)(nil),            // 20: llmos.v1.Expr
-	(*ExprList)(nil),        // 21: llmos.v1.ExprList
-	(*ExprMatch)(nil),       // 22: llmos.v1.ExprMatch
-	(*RoleSpec)(nil),        // 23: llmos.v1.RoleSpec
-	(*Resources)(nil),       // 24: llmos.v1.Resources
-	(*Job)(nil),             // 25: llmos.v1.Job
-	(*AvoidedNode)(nil),     // 26: llmos.v1.AvoidedNode
-	(*Claim)(nil),           // 27: llmos.v1.Claim
-	(*ClaimSlot)(nil),       // 28: llmos.v1.ClaimSlot
-	(*Attempt)(nil),         // 29: llmos.v1.Attempt
-	(*Task)(nil),            // 30: llmos.v1.Task
-	(*Device)(nil),          // 31: llmos.v1.Device
-	(*Node)(nil),            // 32: llmos.v1.Node
-	(*Drain)(nil),           // 33: llmos.v1.Drain
-	(*DeviceAccount)(nil),   // 34: llmos.v1.DeviceAccount
-	(*NodeAccount)(nil),     // 35: llmos.v1.NodeAccount
-	(*DeviceGrant)(nil),     // 36: llmos.v1.DeviceGrant
-	(*Allocation)(nil),      // 37: llmos.v1.Allocation
-	(*Queue)(nil),           // 38: llmos.v1.Queue
-	(*QuotaLimit)(nil),      // 39: llmos.v1.QuotaLimit
-	(*UsageDay)(nil),        // 40: llmos.v1.UsageDay
-	(*Reservation)(nil),     // 41: llmos.v1.Reservation
-	(*SchedulerConfig)(nil), // 42: llmos.v1.SchedulerConfig
-	(*JoinToken)(nil),       // 43: llmos.v1.JoinToken
-	(*Event)(nil),           // 44: llmos.v1.Event
-	(*ClusterMeta)(nil),     // 45: llmos.v1.ClusterMeta
-	(*RequestRecord)(nil),   // 46: llmos.v1.RequestRecord
-	(*Progress)(nil),        // 47: llmos.v1.Progress
-	(*Sample)(nil),          // 48: llmos.v1.Sample
-	nil,                     // 49: llmos.v1.JobSpec.LabelsEntry
-	nil,                     // 50: llmos.v1.RoleSpec.EnvEntry
-	nil,                     // 51: llmos.v1.Node.LabelsEntry
-	nil,                     // 52: llmos.v1.Progress.ValuesEntry
+	(ErrorKind)(0),           // 0: llmos.v1.ErrorKind
+	(JobKind)(0),             // 1: llmos.v1.JobKind
+	(DependencyKind)(0),      // 2: llmos.v1.DependencyKind
+	(CronOverlap)(0),         // 3: llmos.v1.CronOverlap
+	(JobState)(0),            // 4: llmos.v1.JobState
+	(ClaimKind)(0),           // 5: llmos.v1.ClaimKind
+	(AttemptState)(0),        // 6: llmos.v1.AttemptState
+	(EvictionKind)(0),        // 7: llmos.v1.EvictionKind
+	(TaskState)(0),           // 8: llmos.v1.TaskState
+	(TaskDesired)(0),         // 9: llmos.v1.TaskDesired
+	(DeviceHealth)(0),        // 10: llmos.v1.DeviceHealth
+	(NodeState)(0),           // 11: llmos.v1.NodeState
+	(ReservationKind)(0),     // 12: llmos.v1.ReservationKind
+	(MemberRole)(0),          // 13: llmos.v1.MemberRole
+	(*Fault)(nil),            // 14: llmos.v1.Fault
+	(*JobSpec)(nil),          // 15: llmos.v1.JobSpec
+	(*Dependency)(nil),       // 16: llmos.v1.Dependency
+	(*ArraySpec)(nil),        // 17: llmos.v1.ArraySpec
+	(*CronSpec)(nil),         // 18: llmos.v1.CronSpec
+	(*PlacementSpec)(nil),    // 19: llmos.v1.PlacementSpec
+	(*Expr)(nil),             // 20: llmos.v1.Expr
+	(*ExprList)(nil),         // 21: llmos.v1.ExprList
+	(*ExprMatch)(nil),        // 22: llmos.v1.ExprMatch
+	(*RoleSpec)(nil),         // 23: llmos.v1.RoleSpec
+	(*Resources)(nil),        // 24: llmos.v1.Resources
+	(*Job)(nil),              // 25: llmos.v1.Job
+	(*AvoidedNode)(nil),      // 26: llmos.v1.AvoidedNode
+	(*Claim)(nil),            // 27: llmos.v1.Claim
+	(*ClaimSlot)(nil),        // 28: llmos.v1.ClaimSlot
+	(*Attempt)(nil),          // 29: llmos.v1.Attempt
+	(*Task)(nil),             // 30: llmos.v1.Task
+	(*Device)(nil),           // 31: llmos.v1.Device
+	(*Node)(nil),             // 32: llmos.v1.Node
+	(*NetworkInterface)(nil), // 33: llmos.v1.NetworkInterface
+	(*HugePages)(nil),        // 34: llmos.v1.HugePages
+	(*Drain)(nil),            // 35: llmos.v1.Drain
+	(*DeviceAccount)(nil),    // 36: llmos.v1.DeviceAccount
+	(*NodeAccount)(nil),      // 37: llmos.v1.NodeAccount
+	(*DeviceGrant)(nil),      // 38: llmos.v1.DeviceGrant
+	(*Allocation)(nil),       // 39: llmos.v1.Allocation
+	(*Queue)(nil),            // 40: llmos.v1.Queue
+	(*QuotaLimit)(nil),       // 41: llmos.v1.QuotaLimit
+	(*UsageDay)(nil),         // 42: llmos.v1.UsageDay
+	(*Reservation)(nil),      // 43: llmos.v1.Reservation
+	(*SchedulerConfig)(nil),  // 44: llmos.v1.SchedulerConfig
+	(*JoinToken)(nil),        // 45: llmos.v1.JoinToken
+	(*Event)(nil),            // 46: llmos.v1.Event
+	(*ClusterMeta)(nil),      // 47: llmos.v1.ClusterMeta
+	(*RequestRecord)(nil),    // 48: llmos.v1.RequestRecord
+	(*Progress)(nil),         // 49: llmos.v1.Progress
+	(*Sample)(nil),           // 50: llmos.v1.Sample
+	(*NodeSample)(nil),       // 51: llmos.v1.NodeSample
+	(*InterfaceSample)(nil),  // 52: llmos.v1.InterfaceSample
+	(*DeviceSample)(nil),     // 53: llmos.v1.DeviceSample
+	nil,                      // 54: llmos.v1.JobSpec.LabelsEntry
+	nil,                      // 55: llmos.v1.RoleSpec.EnvEntry
+	nil,                      // 56: llmos.v1.Node.LabelsEntry
+	nil,                      // 57: llmos.v1.Progress.ValuesEntry
 }
 var file_llmos_v1_types_proto_depIdxs = []int32{
 	0,  // 0: llmos.v1.Fault.kind:type_name -> llmos.v1.ErrorKind
 	1,  // 1: llmos.v1.JobSpec.kind:type_name -> llmos.v1.JobKind
 	23, // 2: llmos.v1.JobSpec.roles:type_name -> llmos.v1.RoleSpec
-	49, // 3: llmos.v1.JobSpec.labels:type_name -> llmos.v1.JobSpec.LabelsEntry
+	54, // 3: llmos.v1.JobSpec.labels:type_name -> llmos.v1.JobSpec.LabelsEntry
 	16, // 4: llmos.v1.JobSpec.after:type_name -> llmos.v1.Dependency
 	17, // 5: llmos.v1.JobSpec.array:type_name -> llmos.v1.ArraySpec
 	18, // 6: llmos.v1.JobSpec.cron:type_name -> llmos.v1.CronSpec
@@ -5085,7 +5564,7 @@ var file_llmos_v1_types_proto_depIdxs = []int32{
 	20, // 13: llmos.v1.Expr.not:type_name -> llmos.v1.Expr
 	22, // 14: llmos.v1.Expr.match:type_name -> llmos.v1.ExprMatch
 	20, // 15: llmos.v1.ExprList.of:type_name -> llmos.v1.Expr
-	50, // 16: llmos.v1.RoleSpec.env:type_name -> llmos.v1.RoleSpec.EnvEntry
+	55, // 16: llmos.v1.RoleSpec.env:type_name -> llmos.v1.RoleSpec.EnvEntry
 	24, // 17: llmos.v1.RoleSpec.resources:type_name -> llmos.v1.Resources
 	15, // 18: llmos.v1.Job.spec:type_name -> llmos.v1.JobSpec
 	4,  // 19: llmos.v1.Job.state:type_name -> llmos.v1.JobState
@@ -5093,7 +5572,7 @@ var file_llmos_v1_types_proto_depIdxs = []int32{
 	26, // 21: llmos.v1.Job.avoid:type_name -> llmos.v1.AvoidedNode
 	5,  // 22: llmos.v1.Claim.kind:type_name -> llmos.v1.ClaimKind
 	28, // 23: llmos.v1.Claim.slots:type_name -> llmos.v1.ClaimSlot
-	36, // 24: llmos.v1.ClaimSlot.devices:type_name -> llmos.v1.DeviceGrant
+	38, // 24: llmos.v1.ClaimSlot.devices:type_name -> llmos.v1.DeviceGrant
 	6,  // 25: llmos.v1.Attempt.state:type_name -> llmos.v1.AttemptState
 	7,  // 26: llmos.v1.Attempt.eviction:type_name -> llmos.v1.EvictionKind
 	9,  // 27: llmos.v1.Task.desired:type_name -> llmos.v1.TaskDesired
@@ -5101,21 +5580,26 @@ var file_llmos_v1_types_proto_depIdxs = []int32{
 	10, // 29: llmos.v1.Device.health:type_name -> llmos.v1.DeviceHealth
 	11, // 30: llmos.v1.Node.state:type_name -> llmos.v1.NodeState
 	31, // 31: llmos.v1.Node.devices:type_name -> llmos.v1.Device
-	51, // 32: llmos.v1.Node.labels:type_name -> llmos.v1.Node.LabelsEntry
-	33, // 33: llmos.v1.Node.drain:type_name -> llmos.v1.Drain
-	34, // 34: llmos.v1.NodeAccount.devices:type_name -> llmos.v1.DeviceAccount
-	36, // 35: llmos.v1.Allocation.devices:type_name -> llmos.v1.DeviceGrant
-	39, // 36: llmos.v1.Queue.limits:type_name -> llmos.v1.QuotaLimit
-	12, // 37: llmos.v1.Reservation.kind:type_name -> llmos.v1.ReservationKind
-	20, // 38: llmos.v1.Reservation.where:type_name -> llmos.v1.Expr
-	13, // 39: llmos.v1.JoinToken.role:type_name -> llmos.v1.MemberRole
-	52, // 40: llmos.v1.Progress.values:type_name -> llmos.v1.Progress.ValuesEntry
-	48, // 41: llmos.v1.Progress.sample:type_name -> llmos.v1.Sample
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	56, // 32: llmos.v1.Node.labels:type_name -> llmos.v1.Node.LabelsEntry
+	35, // 33: llmos.v1.Node.drain:type_name -> llmos.v1.Drain
+	33, // 34: llmos.v1.Node.interfaces:type_name -> llmos.v1.NetworkInterface
+	34, // 35: llmos.v1.Node.huge_pages:type_name -> llmos.v1.HugePages
+	36, // 36: llmos.v1.NodeAccount.devices:type_name -> llmos.v1.DeviceAccount
+	38, // 37: llmos.v1.Allocation.devices:type_name -> llmos.v1.DeviceGrant
+	41, // 38: llmos.v1.Queue.limits:type_name -> llmos.v1.QuotaLimit
+	12, // 39: llmos.v1.Reservation.kind:type_name -> llmos.v1.ReservationKind
+	20, // 40: llmos.v1.Reservation.where:type_name -> llmos.v1.Expr
+	13, // 41: llmos.v1.JoinToken.role:type_name -> llmos.v1.MemberRole
+	57, // 42: llmos.v1.Progress.values:type_name -> llmos.v1.Progress.ValuesEntry
+	50, // 43: llmos.v1.Progress.sample:type_name -> llmos.v1.Sample
+	34, // 44: llmos.v1.NodeSample.huge_pages_free:type_name -> llmos.v1.HugePages
+	52, // 45: llmos.v1.NodeSample.interfaces:type_name -> llmos.v1.InterfaceSample
+	53, // 46: llmos.v1.NodeSample.devices:type_name -> llmos.v1.DeviceSample
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_types_proto_init() }
@@ -5135,7 +5619,7 @@ func file_llmos_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_types_proto_rawDesc), len(file_llmos_v1_types_proto_rawDesc)),
 			NumEnums:      14,
-			NumMessages:   39,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
