@@ -37,7 +37,7 @@ func playChild(mode string) int {
 			case flagSet():
 				return answer{Error: "the driver is busy"}
 			}
-			return answer{Uses: []childUse{{UUID: "GPU-1", PID: 42, Bytes: 5 << 30}}, Busy: []childBusy{{UUID: "GPU-1", Percent: 70}}}
+			return answer{Uses: []childUse{{UUID: "GPU-1", PID: 42, Bytes: 5 << 30}}, Figures: []childFigure{{UUID: "GPU-1", Percent: 70}}}
 		})
 	case "used-nonsense":
 		return serveChild(os.Stdin, os.Stdout, func(q question) answer {
