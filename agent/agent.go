@@ -146,6 +146,7 @@ type parts struct {
 	supervisor *supervisor
 	sessions   *sessions
 	node       *nodeBox
+	keeper     *keeper
 	changes    <-chan device.Inventory
 	gossip     *gossip.Gossip // nil: off
 	server     *grpc.Server
@@ -162,16 +163,22 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 	if err != nil {
 		return nil, err
 	}
-	node := newNodeBox(describe(cfg, id, addr, first))
+	k := newKeeper(cfg, a.home, first, probers)
+	n := describe(cfg, id, addr, first)
+	k.write(n)
+	node := newNodeBox(n)
+	k.node = node
 	s := site{nodeID: id, nodeName: cfg.name(), tasks: filepath.Join(a.home.dir, tasksFolder), sharedDir: cfg.SharedDir, taskUser: cfg.TaskUser,
-		mps: mpsDir, deviceMemory: node.deviceMemory}
+		mps: mpsDir, deviceMemory: node.deviceMemory, device: node.device}
 	driver := exec.NewDriver(exec.DriverConfig{Self: cfg.Self, Args: []string{"shim"}, NodeID: id, Warm: warmShims, Log: cfg.Log,
 		ErrLog: filepath.Join(a.home.dir, shimLogFile)})
 	driver.RemoveStale()
 	box := newOutbox()
 	sup := newSupervisor(s, driver, j, box, cfg.Log)
 	sup.look = func(ctx context.Context) (device.Use, error) { return device.Look(ctx, probers) }
-	p := &parts{cfg: cfg, home: a.home, port: port, driver: driver, supervisor: sup, node: node, changes: changes}
+	sup.keeper, sup.overrun = k, cfg.Overrun
+	k.post, k.say = sup.post, box.putNode
+	p := &parts{cfg: cfg, home: a.home, port: port, driver: driver, supervisor: sup, node: node, changes: changes, keeper: k}
 	book := &addressBook{join: cfg.Join, gossip: p.gossiped, log: cfg.Log,
 		save: func(addrs []string) error { return a.home.writeJSON(serversFile, addrs) }}
 	if _, err := readJSON(filepath.Join(a.home.dir, serversFile), &book.saved); err != nil {
@@ -180,7 +187,9 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 	p.sessions = &sessions{clusterID: a.home.id.ClusterID, dial: p.dial, book: book, supervisor: sup, outbox: box, node: p.node,
 		silence: silenceMin, log: cfg.Log}
 	p.server = grpc.NewServer(transport.ServerOptions()...)
-	pb.RegisterAgentServiceServer(p.server, newAgentService(s, sup.visits))
+	service := newAgentService(s, sup.visits)
+	service.keeper, service.reserve = k, sup.reserve
+	pb.RegisterAgentServiceServer(p.server, service)
 	if cfg.Gossip {
 		p.gossip, err = gossip.Start(gossip.Config{ID: id, Key: a.home.gossipKey, ClusterID: a.home.id.ClusterID, Port: port,
 			Meta:      gossip.Meta{Role: pb.MemberRole_MEMBER_ROLE_AGENT, Name: cfg.name(), Addr: addr},
@@ -252,6 +261,7 @@ func (p *parts) run(ctx context.Context, cancel context.CancelFunc) error {
 	work.Go(func() { p.supervisor.run(ctx) })
 	work.Go(func() { p.sessions.run(ctx) })
 	work.Go(func() { p.watchDevices(ctx) })
+	work.Go(func() { p.keeper.run(ctx) })
 	work.Go(func() { transport.KeepFresh(ctx, p.home.creds, p.renew, p.saveCredentials, p.cfg.Log) })
 	if p.gossip != nil {
 		work.Go(func() { p.keepGossiping(ctx) })

@@ -33,6 +33,7 @@ type site struct {
 
 	mps          func() string               // pipe directory of MPS, empty without it; nil: none
 	deviceMemory func(deviceID string) int64 // bytes; 0: unknown; nil: of none known
+	device       func(id string) *pb.Device  // of this node; nil for one that is not known; nil: of none known
 }
 
 // checkTaskUser says whether tasks can run as the user.

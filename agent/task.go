@@ -28,6 +28,9 @@ type task struct {
 	exit       *exec.Exit
 	handle     *exec.Handle
 	cgroup     string       // empty: none, or not known yet
+	excuse     string       // the error of a device that ends it; empty: none
+	guilty     bool         // it is ended for what it did itself
+	judging    bool         // it has failed, and it is being asked whether an error of a device is to blame
 	said       *pb.Progress // what the servers are told of its progress and demand; nil: nothing yet
 }
 

@@ -2,9 +2,13 @@ package device
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+
+	pb "llmos/proto/llmos/v1"
 )
 
 // Divider is a Prober that can make slices of its devices when an operator asks.
@@ -39,8 +43,11 @@ func ParseProfiles(words string) ([]string, error) {
 	return out, nil
 }
 
+// Division is what a prober listed before and after one of its GPUs was divided.
+type Division struct{ Before, After []*pb.Device }
+
 // DivideOne asks the prober that has the GPU. found says whether one has.
-func DivideOne(ctx context.Context, probers []Prober, gpu string, profiles []string) (found bool, err error) {
+func DivideOne(ctx context.Context, probers []Prober, gpu string, profiles []string) (done Division, found bool, err error) {
 	for _, p := range probers {
 		d, ok := p.(Divider)
 		if !ok {
@@ -52,9 +59,22 @@ func DivideOne(ctx context.Context, probers []Prober, gpu string, profiles []str
 		}
 		for _, dev := range devices {
 			if dev.GetId() == gpu || dev.GetParent() == gpu {
-				return true, d.Divide(ctx, gpu, profiles)
+				done.Before = devices
+				err = d.Divide(ctx, gpu, profiles)
+				after, probed := p.Probe(ctx)
+				done.After = after
+				return done, true, errors.Join(err, probed)
 			}
 		}
 	}
-	return false, nil
+	return Division{}, false, nil
+}
+
+// Replace gives an inventory with what one prober lists now in place of what it listed before.
+func (inv Inventory) Replace(d Division) Inventory {
+	rest := slices.DeleteFunc(slices.Clone(inv.Devices), func(x *pb.Device) bool {
+		return slices.ContainsFunc(d.Before, func(b *pb.Device) bool { return b.GetId() == x.GetId() })
+	})
+	inv.Devices, _ = merge(d.After, rest)
+	return inv
 }
