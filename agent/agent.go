@@ -159,7 +159,7 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 	if err != nil {
 		return nil, err
 	}
-	first, changes, err := device.Watch(ctx, id, probers, inventoryEvery, cfg.Log)
+	first, changes, err := device.Watch(ctx, id, probers, cfg.inventoryEvery(), cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -207,6 +207,14 @@ func (c Config) gossipProfile() gossip.Profile {
 		return gossip.Fast
 	}
 	return gossip.LAN
+}
+
+// inventoryEvery is the time between two looks for devices.
+func (c Config) inventoryEvery() time.Duration {
+	if c.FastGossip {
+		return inventoryFast
+	}
+	return inventoryEvery
 }
 
 // probers gives what looks for devices.

@@ -31,6 +31,7 @@ const (
 const (
 	warmShims       = 2                // kept ready, so that a start waits for no process of ours
 	inventoryEvery  = 15 * time.Second // between two looks at the devices
+	inventoryFast   = time.Second      // the same with the timing of one host's tests
 	nameBytesMax    = 63
 	maxLabels       = 64
 	labelBytesMax   = 256

@@ -124,7 +124,7 @@ func (v *supervisor) warned(n taskWarned) {
 	if t == nil || t.phase == reconcile.Ended || t.said.GetWarning() == n.text {
 		return
 	}
-	if n.text != "" {
+	if n.text != "" && t.said.GetWarning() == "" { // what it holds changes at each look
 		v.log.Warn("task is warned", "task", n.id, "warning", n.text)
 	}
 	v.tell(t, func(p *pb.Progress) { p.Warning = n.text })

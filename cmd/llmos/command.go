@@ -80,6 +80,9 @@ func (a *app) report(ctx context.Context, err error) int {
 		sentence = f.Field + ": " + sentence
 	}
 	t := a.errTint()
+	if f.Line > 0 {
+		sentence = fmt.Sprintf("line %d: %s", f.Line, sentence)
+	}
 	a.note("%s %s\n", t.paint(red, "llmos:"), sentence)
 	if f.Hint != "" {
 		a.note("%s %s\n", t.paint(faint, "hint:"), f.Hint)
@@ -190,7 +193,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	add("jobs", a.runCommand(), a.planCommand(), a.psCommand(), a.topCommand(), a.logsCommand(), a.whyCommand(), a.forecastCommand(), a.stopCommand(),
 		a.execCommand(), a.shellCommand(), a.forwardCommand())
-	add("cluster", a.nodesCommand(), a.drainCommand(), a.queueCommand(), a.reserveCommand(), a.configCommand(), a.statusCommand(),
+	add("cluster", a.nodesCommand(), a.devicesCommand(), a.drainCommand(), a.repairCommand(), a.migCommand(), a.xidCommand(), a.queueCommand(), a.reserveCommand(), a.configCommand(), a.statusCommand(),
 		a.simulateCommand(), a.historyCommand(), a.tokenCommand(), a.loginCommand())
 	add("processes", a.devCommand(), a.serverCommand(), a.agentCommand())
 	root.AddCommand(a.versionCommand())

@@ -4933,6 +4933,127 @@ func (x *DeviceSample) GetStrangerBytes() int64 {
 	return 0
 }
 
+// XIDActions is what agents do about the errors that NVIDIA's driver reports.
+type XIDActions struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Xids          []*XIDAction           `protobuf:"bytes,1,rep,name=xids,proto3" json:"xids,omitempty"`       // by code
+	Unknown       string                 `protobuf:"bytes,2,opt,name=unknown,proto3" json:"unknown,omitempty"` // action of codes without a row
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *XIDActions) Reset() {
+	*x = XIDActions{}
+	mi := &file_llmos_v1_types_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *XIDActions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*XIDActions) ProtoMessage() {}
+
+func (x *XIDActions) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use XIDActions.ProtoReflect.Descriptor instead.
+func (*XIDActions) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *XIDActions) GetXids() []*XIDAction {
+	if x != nil {
+		return x.Xids
+	}
+	return nil
+}
+
+func (x *XIDActions) GetUnknown() string {
+	if x != nil {
+		return x.Unknown
+	}
+	return ""
+}
+
+type XIDAction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	Meaning       string                 `protobuf:"bytes,2,opt,name=meaning,proto3" json:"meaning,omitempty"`
+	Action        string                 `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`    // "ignore", "restart task", "drain device", "needs reset", "drain node"
+	Changed       bool                   `protobuf:"varint,4,opt,name=changed,proto3" json:"changed,omitempty"` // an operator's action, not the program's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *XIDAction) Reset() {
+	*x = XIDAction{}
+	mi := &file_llmos_v1_types_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *XIDAction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*XIDAction) ProtoMessage() {}
+
+func (x *XIDAction) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use XIDAction.ProtoReflect.Descriptor instead.
+func (*XIDAction) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *XIDAction) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *XIDAction) GetMeaning() string {
+	if x != nil {
+		return x.Meaning
+	}
+	return ""
+}
+
+func (x *XIDAction) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *XIDAction) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
 var File_llmos_v1_types_proto protoreflect.FileDescriptor
 
 const file_llmos_v1_types_proto_rawDesc = "" +
@@ -5382,7 +5503,16 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\tmilliwatt\x18\x05 \x01(\x03R\tmilliwatt\x12#\n" +
 	"\recc_corrected\x18\x06 \x01(\x03R\feccCorrected\x12'\n" +
 	"\x0fecc_uncorrected\x18\a \x01(\x03R\x0eeccUncorrected\x12%\n" +
-	"\x0estranger_bytes\x18\b \x01(\x03R\rstrangerBytes*\xd7\x02\n" +
+	"\x0estranger_bytes\x18\b \x01(\x03R\rstrangerBytes\"O\n" +
+	"\n" +
+	"XIDActions\x12'\n" +
+	"\x04xids\x18\x01 \x03(\v2\x13.llmos.v1.XIDActionR\x04xids\x12\x18\n" +
+	"\aunknown\x18\x02 \x01(\tR\aunknown\"k\n" +
+	"\tXIDAction\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x18\n" +
+	"\ameaning\x18\x02 \x01(\tR\ameaning\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\x12\x18\n" +
+	"\achanged\x18\x04 \x01(\bR\achanged*\xd7\x02\n" +
 	"\tErrorKind\x12\x1a\n" +
 	"\x16ERROR_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x18\n" +
@@ -5486,7 +5616,7 @@ func file_llmos_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_llmos_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 14)
-var file_llmos_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_llmos_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_llmos_v1_types_proto_goTypes = []any{
 	(ErrorKind)(0),           // 0: llmos.v1.ErrorKind
 	(JobKind)(0),             // 1: llmos.v1.JobKind
@@ -5542,16 +5672,18 @@ var file_llmos_v1_types_proto_goTypes = []any{
 	(*NodeSample)(nil),       // 51: llmos.v1.NodeSample
 	(*InterfaceSample)(nil),  // 52: llmos.v1.InterfaceSample
 	(*DeviceSample)(nil),     // 53: llmos.v1.DeviceSample
-	nil,                      // 54: llmos.v1.JobSpec.LabelsEntry
-	nil,                      // 55: llmos.v1.RoleSpec.EnvEntry
-	nil,                      // 56: llmos.v1.Node.LabelsEntry
-	nil,                      // 57: llmos.v1.Progress.ValuesEntry
+	(*XIDActions)(nil),       // 54: llmos.v1.XIDActions
+	(*XIDAction)(nil),        // 55: llmos.v1.XIDAction
+	nil,                      // 56: llmos.v1.JobSpec.LabelsEntry
+	nil,                      // 57: llmos.v1.RoleSpec.EnvEntry
+	nil,                      // 58: llmos.v1.Node.LabelsEntry
+	nil,                      // 59: llmos.v1.Progress.ValuesEntry
 }
 var file_llmos_v1_types_proto_depIdxs = []int32{
 	0,  // 0: llmos.v1.Fault.kind:type_name -> llmos.v1.ErrorKind
 	1,  // 1: llmos.v1.JobSpec.kind:type_name -> llmos.v1.JobKind
 	23, // 2: llmos.v1.JobSpec.roles:type_name -> llmos.v1.RoleSpec
-	54, // 3: llmos.v1.JobSpec.labels:type_name -> llmos.v1.JobSpec.LabelsEntry
+	56, // 3: llmos.v1.JobSpec.labels:type_name -> llmos.v1.JobSpec.LabelsEntry
 	16, // 4: llmos.v1.JobSpec.after:type_name -> llmos.v1.Dependency
 	17, // 5: llmos.v1.JobSpec.array:type_name -> llmos.v1.ArraySpec
 	18, // 6: llmos.v1.JobSpec.cron:type_name -> llmos.v1.CronSpec
@@ -5564,7 +5696,7 @@ var file_llmos_v1_types_proto_depIdxs = []int32{
 	20, // 13: llmos.v1.Expr.not:type_name -> llmos.v1.Expr
 	22, // 14: llmos.v1.Expr.match:type_name -> llmos.v1.ExprMatch
 	20, // 15: llmos.v1.ExprList.of:type_name -> llmos.v1.Expr
-	55, // 16: llmos.v1.RoleSpec.env:type_name -> llmos.v1.RoleSpec.EnvEntry
+	57, // 16: llmos.v1.RoleSpec.env:type_name -> llmos.v1.RoleSpec.EnvEntry
 	24, // 17: llmos.v1.RoleSpec.resources:type_name -> llmos.v1.Resources
 	15, // 18: llmos.v1.Job.spec:type_name -> llmos.v1.JobSpec
 	4,  // 19: llmos.v1.Job.state:type_name -> llmos.v1.JobState
@@ -5580,7 +5712,7 @@ var file_llmos_v1_types_proto_depIdxs = []int32{
 	10, // 29: llmos.v1.Device.health:type_name -> llmos.v1.DeviceHealth
 	11, // 30: llmos.v1.Node.state:type_name -> llmos.v1.NodeState
 	31, // 31: llmos.v1.Node.devices:type_name -> llmos.v1.Device
-	56, // 32: llmos.v1.Node.labels:type_name -> llmos.v1.Node.LabelsEntry
+	58, // 32: llmos.v1.Node.labels:type_name -> llmos.v1.Node.LabelsEntry
 	35, // 33: llmos.v1.Node.drain:type_name -> llmos.v1.Drain
 	33, // 34: llmos.v1.Node.interfaces:type_name -> llmos.v1.NetworkInterface
 	34, // 35: llmos.v1.Node.huge_pages:type_name -> llmos.v1.HugePages
@@ -5590,16 +5722,17 @@ var file_llmos_v1_types_proto_depIdxs = []int32{
 	12, // 39: llmos.v1.Reservation.kind:type_name -> llmos.v1.ReservationKind
 	20, // 40: llmos.v1.Reservation.where:type_name -> llmos.v1.Expr
 	13, // 41: llmos.v1.JoinToken.role:type_name -> llmos.v1.MemberRole
-	57, // 42: llmos.v1.Progress.values:type_name -> llmos.v1.Progress.ValuesEntry
+	59, // 42: llmos.v1.Progress.values:type_name -> llmos.v1.Progress.ValuesEntry
 	50, // 43: llmos.v1.Progress.sample:type_name -> llmos.v1.Sample
 	34, // 44: llmos.v1.NodeSample.huge_pages_free:type_name -> llmos.v1.HugePages
 	52, // 45: llmos.v1.NodeSample.interfaces:type_name -> llmos.v1.InterfaceSample
 	53, // 46: llmos.v1.NodeSample.devices:type_name -> llmos.v1.DeviceSample
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	55, // 47: llmos.v1.XIDActions.xids:type_name -> llmos.v1.XIDAction
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_types_proto_init() }
@@ -5619,7 +5752,7 @@ func file_llmos_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_types_proto_rawDesc), len(file_llmos_v1_types_proto_rawDesc)),
 			NumEnums:      14,
-			NumMessages:   44,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
