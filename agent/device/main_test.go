@@ -29,6 +29,8 @@ func flagSet() bool {
 func playChild(mode string) int {
 	one := answer{Driver: "550.1", Devices: []childDevice{{UUID: "GPU-1", Name: "NVIDIA H100 80GB HBM3", MemoryBytes: 80 << 30, NUMANode: -1, Minor: -1}}}
 	switch mode {
+	case "sim":
+		return playSimulation()
 	case "used":
 		return serveChild(os.Stdin, os.Stdout, func(q question) answer {
 			switch {

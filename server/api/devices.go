@@ -52,7 +52,7 @@ func (s *cluster) DivideGPU(ctx context.Context, req *pb.DivideGPURequest) (*pb.
 	defer cancel()
 	resp, err := agent.DivideGPU(ctx, &pb.DivideGPURequest{NodeId: node.Id, DeviceId: gpu, Profiles: req.Profiles})
 	if err != nil {
-		return nil, fault.Crossed(err, true)
+		return nil, unanswered(node, err)
 	}
 	s.log.Info("GPU divided", "node", node.Id, "name", node.Name, "gpu", gpu, "profiles", strings.Join(req.Profiles, ","), "user", userOf(ctx))
 	return resp, nil
@@ -78,7 +78,7 @@ func (s *cluster) RepairNode(ctx context.Context, req *pb.RepairNodeRequest) (*p
 	defer cancel()
 	resp, err := agent.RepairNode(ctx, &pb.RepairNodeRequest{NodeId: node.Id, DeviceId: id})
 	if err != nil {
-		return nil, fault.Crossed(err, true)
+		return nil, unanswered(node, err)
 	}
 	s.log.Info("node repaired", "node", node.Id, "name", node.Name, "device", id, "cleared", len(resp.Cleared), "user", userOf(ctx))
 	return resp, nil
@@ -99,6 +99,16 @@ func (s *cluster) connected(ctx context.Context, name string) (*state.State, *pb
 			Hint("start its agent first").At("node_id", 0)
 	}
 	return st, node, nil
+}
+
+// unanswered tells an agent that could not be reached from one that refused.
+func unanswered(node *pb.Node, err error) error {
+	err = fault.Crossed(err, true)
+	switch fault.Kind(err) {
+	case pb.ErrorKind_ERROR_KIND_UNAVAILABLE, pb.ErrorKind_ERROR_KIND_UNKNOWN, pb.ErrorKind_ERROR_KIND_TIMEOUT:
+		return fault.New(fault.Kind(err), "node %s (%s) does not answer", node.Name, node.Addr).Hint("look at its agent's log; llmos nodes says how it is")
+	}
+	return err
 }
 
 func (s *cluster) agentOf(node *pb.Node) (pb.AgentServiceClient, error) {

@@ -12,7 +12,7 @@ import (
 )
 
 func nodeValue(st *state.State, n *pb.Node, a *pb.NodeAccount) scheduler.Node {
-	v := scheduler.Node{ID: n.Id, Name: n.Name, Status: statusOf(n.State), Labels: labelsOf(n), Drained: n.Drain != nil || n.Unfit != "",
+	v := scheduler.Node{ID: n.Id, Name: n.Name, Status: statusOf(n.State), Labels: labelsOf(n), Drained: n.Drain != nil || n.Unfit != "", Unfit: n.Unfit != "",
 		CPU: a.GetCpuCapacity(), CPUFree: a.GetCpuCapacity() - a.GetCpuAllocated(),
 		Memory: a.GetMemoryCapacity(), MemFree: a.GetMemoryCapacity() - a.GetMemoryAllocated(),
 		PortMin: a.GetPortMin(), PortMax: a.GetPortMax(), Ports: a.GetPortsAllocated()}
