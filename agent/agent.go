@@ -27,6 +27,7 @@ import (
 	"google.golang.org/grpc"
 
 	"llmos/agent/device"
+	"llmos/agent/device/sysfs"
 	"llmos/agent/exec"
 	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
@@ -169,7 +170,7 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 	node := newNodeBox(n)
 	k.node = node
 	s := site{nodeID: id, nodeName: cfg.name(), tasks: filepath.Join(a.home.dir, tasksFolder), sharedDir: cfg.SharedDir, taskUser: cfg.TaskUser,
-		mps: mpsDir, deviceMemory: node.deviceMemory, device: node.device}
+		mps: mpsDir, deviceMemory: node.deviceMemory, device: node.device, hasVendor: node.hasVendor}
 	driver := exec.NewDriver(exec.DriverConfig{Self: cfg.Self, Args: []string{"shim"}, NodeID: id, Warm: warmShims, Log: cfg.Log,
 		ErrLog: filepath.Join(a.home.dir, shimLogFile)})
 	driver.RemoveStale()
@@ -221,7 +222,7 @@ func (c Config) inventoryEvery() time.Duration {
 func (c Config) probers(nodeID string) ([]device.Prober, error) {
 	switch c.Devices {
 	case "":
-		return []device.Prober{device.NVIDIA(c.Self, c.Log)}, nil
+		return []device.Prober{device.NVIDIA(c.Self, c.Log), sysfs.NewAMD("/"), sysfs.NewIntel("/"), sysfs.NewTPU("/")}, nil
 	case "none":
 		return nil, nil
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"maps"
+	"slices"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -52,6 +53,12 @@ func (b *nodeBox) device(id string) *pb.Device {
 		}
 	}
 	return nil
+}
+
+// hasVendor says whether the node has devices of a vendor.
+func (b *nodeBox) hasVendor(vendor string) bool {
+	n, _ := b.get()
+	return slices.ContainsFunc(n.GetDevices(), func(d *pb.Device) bool { return d.GetVendor() == vendor })
 }
 
 // describe gives the record of this node from its configuration and first inventory.

@@ -154,6 +154,8 @@ func (n *nvidia) Use(ctx context.Context) (Use, error) {
 	}
 	defer n.leave()
 	switch {
+	case n.child == nil && n.absent && !n.found:
+		return Use{}, nil // no driver, no devices, nobody who uses them
 	case n.foreign():
 		return Use{}, errors.New("NVML counts the host's processes and this agent sees others: run it in the host's PID namespace")
 	case n.child == nil:
