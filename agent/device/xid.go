@@ -133,17 +133,20 @@ func ParseXIDActions(words string) (XIDTable, error) {
 		case len(text) > xidFileBytesMax:
 			return XIDTable{}, badXID(0, "%s has %d bytes, at most %d", words, len(text), xidFileBytesMax)
 		}
-		return parseXIDLines(strings.Split(string(text), "\n"), true)
+		return parseXIDLines(strings.Split(string(text), "\n"), words)
 	}
-	return parseXIDLines(strings.Split(words, xidInlineDivider), false)
+	return parseXIDLines(strings.Split(words, xidInlineDivider), "")
 }
 
-func parseXIDLines(lines []string, numbered bool) (XIDTable, error) {
+// parseXIDLines reads the lines of a file, or without one the parts of an operator's words.
+func parseXIDLines(lines []string, file string) (XIDTable, error) {
 	t := XIDTable{changed: map[uint32]Action{}}
 	for i, line := range lines {
-		at := 0
-		if numbered {
-			at = i + 1
+		bad := func(format string, args ...any) error {
+			if file == "" {
+				return badXID(0, format, args...)
+			}
+			return badXID(i+1, "%s:%d: %w", file, i+1, fmt.Errorf(format, args...))
 		}
 		line, _, _ = strings.Cut(line, "#")
 		line = strings.TrimSpace(line)
@@ -152,12 +155,12 @@ func parseXIDLines(lines []string, numbered bool) (XIDTable, error) {
 		}
 		cut := strings.IndexAny(line, "=:")
 		if cut < 0 {
-			return XIDTable{}, badXID(at, "%.60q has no action", line)
+			return XIDTable{}, bad("%.60q has no action", line)
 		}
 		code, word := strings.TrimSpace(line[:cut]), strings.Trim(strings.TrimSpace(line[cut+1:]), `"'`)
 		action, known := parseAction(word)
 		if !known {
-			return XIDTable{}, badXID(at, "%.60q is no action", word)
+			return XIDTable{}, bad("%.60q is no action", word)
 		}
 		if strings.EqualFold(code, unknownWord) {
 			t.unknown = &action
@@ -165,10 +168,10 @@ func parseXIDLines(lines []string, numbered bool) (XIDTable, error) {
 		}
 		n, err := strconv.ParseUint(code, 10, 32)
 		if err != nil || n == 0 || n > xidCodeMax {
-			return XIDTable{}, badXID(at, "%.60q is no XID code", code)
+			return XIDTable{}, bad("%.60q is no XID code", code)
 		}
 		if _, twice := t.changed[uint32(n)]; twice {
-			return XIDTable{}, badXID(at, "XID %d is there twice", n)
+			return XIDTable{}, bad("XID %d is there twice", n)
 		}
 		t.changed[uint32(n)] = action
 	}

@@ -58,7 +58,7 @@ func TestXIDActionsOfAnOperator(t *testing.T) {
 	}
 	for words, want := range map[string]string{
 		"/no/such/file":     `xid-actions: there is no file "/no/such/file" (hint: ` + xidHint + ")",
-		bad:                 `line 2: xid-actions: "explode" is no action (hint: ` + xidHint + ")",
+		bad:                 "line 2: xid-actions: " + bad + `:2: "explode" is no action (hint: ` + xidHint + ")",
 		"79=":               `"" is no action`,
 		"x=ignore":          `"x" is no XID code`,
 		"0=ignore":          `"0" is no XID code`,

@@ -80,9 +80,6 @@ func (a *app) report(ctx context.Context, err error) int {
 		sentence = f.Field + ": " + sentence
 	}
 	t := a.errTint()
-	if f.Line > 0 {
-		sentence = fmt.Sprintf("line %d: %s", f.Line, sentence)
-	}
 	a.note("%s %s\n", t.paint(red, "llmos:"), sentence)
 	if f.Hint != "" {
 		a.note("%s %s\n", t.paint(faint, "hint:"), f.Hint)
