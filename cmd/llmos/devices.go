@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"llmos/agent/device"
 	pb "llmos/proto/llmos/v1"
 )
+
+// migTimeout is how long a division may take: the driver works seconds on each slice.
+const migTimeout = 150 * time.Second
 
 func (a *app) devicesCommand() *cobra.Command {
 	var c connection
@@ -189,6 +193,8 @@ func (a *app) migCommand() *cobra.Command {
 		},
 	}
 	c.flags(cmd)
+	c.timeout = migTimeout
+	cmd.Flags().Lookup("timeout").DefValue = migTimeout.String()
 	f.flag(cmd)
 	return cmd
 }

@@ -101,12 +101,14 @@ func (s *cluster) connected(ctx context.Context, name string) (*state.State, *pb
 	return st, node, nil
 }
 
-// unanswered tells an agent that could not be reached from one that refused.
+// unanswered tells an agent that does not answer from one that refused. It is a CONFLICT and not
+// UNAVAILABLE: the cluster did answer, and asking at once again would give no more.
 func unanswered(node *pb.Node, err error) error {
 	err = fault.Crossed(err, true)
 	switch fault.Kind(err) {
 	case pb.ErrorKind_ERROR_KIND_UNAVAILABLE, pb.ErrorKind_ERROR_KIND_UNKNOWN, pb.ErrorKind_ERROR_KIND_TIMEOUT:
-		return fault.New(fault.Kind(err), "node %s (%s) does not answer", node.Name, node.Addr).Hint("look at its agent's log; llmos nodes says how it is")
+		return fault.New(pb.ErrorKind_ERROR_KIND_CONFLICT, "node %s (%s) does not answer, and may have done it or not", node.Name, node.Addr).
+			Hint("look at its agent's log; llmos devices %s says how it is", node.Name)
 	}
 	return err
 }
