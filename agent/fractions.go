@@ -16,7 +16,7 @@ import (
 // How the devices' use is looked at.
 const (
 	lookEvery   = 2 * time.Second  // between two looks while a task has a part of a device
-	idleEvery   = 10 * time.Second // between two looks at devices that no task holds
+	restEvery   = 10 * time.Second // between two looks at devices that no task holds
 	lookTimeout = 15 * time.Second // for one look
 	percentNone = -1               // in a sample: unknown
 )
@@ -110,7 +110,7 @@ func (f *fractions) turn(ctx context.Context, now time.Time) {
 		if f.idle == nil || !f.idle() {
 			return
 		}
-		every = idleEvery
+		every = restEvery
 	case len(grants) == 0:
 		every = sampleEvery
 	}

@@ -19,7 +19,6 @@ type agentService struct {
 	site    site
 	visits  *visits
 	busy    atomic.Int32 // commands and connections of people
-	site    site
 	keeper  *keeper
 	reserve func(context.Context, map[string]bool) (holder string, err error)
 	// peer says who calls; replaced in tests that have no certificates.
