@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc"
 
 	"llmos/agent/device"
+	"llmos/agent/device/sysfs"
 	"llmos/agent/exec"
 	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
@@ -148,6 +149,7 @@ type parts struct {
 	vault      *vault
 	sessions   *sessions
 	node       *nodeBox
+	keeper     *keeper
 	changes    <-chan device.Inventory
 	gossip     *gossip.Gossip // nil: off
 	server     *grpc.Server
@@ -160,13 +162,17 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 	if err != nil {
 		return nil, err
 	}
-	first, changes, err := device.Watch(ctx, id, probers, inventoryEvery, cfg.Log)
+	first, changes, err := device.Watch(ctx, id, probers, cfg.inventoryEvery(), cfg.Log)
 	if err != nil {
 		return nil, err
 	}
-	node := newNodeBox(describe(cfg, id, addr, first))
+	k := newKeeper(cfg, a.home, first, probers)
+	n := describe(cfg, id, addr, first)
+	k.write(n)
+	node := newNodeBox(n)
+	k.node = node
 	s := site{nodeID: id, nodeName: cfg.name(), tasks: filepath.Join(a.home.dir, tasksFolder), sharedDir: cfg.SharedDir, taskUser: cfg.TaskUser,
-		mps: mpsDir, deviceMemory: node.deviceMemory}
+		mps: mpsDir, deviceMemory: node.deviceMemory, device: node.device, hasVendor: node.hasVendor}
 	driver := exec.NewDriver(exec.DriverConfig{Self: cfg.Self, Args: []string{"shim"}, NodeID: id, Warm: warmShims, Log: cfg.Log,
 		ErrLog: filepath.Join(a.home.dir, shimLogFile)})
 	driver.RemoveStale()
@@ -180,7 +186,9 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 	sup := newSupervisor(s, driver, j, box, cfg.Log)
 	sup.runner.vault = kept
 	sup.look = func(ctx context.Context) (device.Use, error) { return device.Look(ctx, probers) }
-	p := &parts{cfg: cfg, home: a.home, port: port, driver: driver, supervisor: sup, vault: kept, node: node, changes: changes}
+	sup.keeper, sup.overrun = k, cfg.Overrun
+	k.post, k.say = sup.post, box.putNode
+	p := &parts{cfg: cfg, home: a.home, port: port, driver: driver, supervisor: sup, vault: kept, node: node, changes: changes, keeper: k}
 	book := &addressBook{join: cfg.Join, gossip: p.gossiped, log: cfg.Log,
 		save: func(addrs []string) error { return a.home.writeJSON(serversFile, addrs) }}
 	if _, err := readJSON(filepath.Join(a.home.dir, serversFile), &book.saved); err != nil {
@@ -189,7 +197,9 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 	p.sessions = &sessions{clusterID: a.home.id.ClusterID, dial: p.dial, book: book, supervisor: sup, vault: kept, outbox: box, node: p.node,
 		silence: silenceMin, log: cfg.Log}
 	p.server = grpc.NewServer(transport.ServerOptions()...)
-	pb.RegisterAgentServiceServer(p.server, newAgentService(s, sup.visits, kept))
+	service := newAgentService(s, sup.visits, kept)
+	service.keeper, service.reserve = k, sup.reserve
+	pb.RegisterAgentServiceServer(p.server, service)
 	if cfg.Gossip {
 		p.gossip, err = gossip.Start(gossip.Config{ID: id, Key: a.home.gossipKey, ClusterID: a.home.id.ClusterID, Port: port,
 			Meta:      gossip.Meta{Role: pb.MemberRole_MEMBER_ROLE_AGENT, Name: cfg.name(), Addr: addr},
@@ -209,11 +219,19 @@ func (c Config) gossipProfile() gossip.Profile {
 	return gossip.LAN
 }
 
+// inventoryEvery is the time between two looks for devices.
+func (c Config) inventoryEvery() time.Duration {
+	if c.FastGossip {
+		return inventoryFast
+	}
+	return inventoryEvery
+}
+
 // probers gives what looks for devices.
 func (c Config) probers(nodeID string) ([]device.Prober, error) {
 	switch c.Devices {
 	case "":
-		return []device.Prober{device.NVIDIA(c.Self, c.Log)}, nil
+		return []device.Prober{device.NVIDIA(c.Self, c.Log), sysfs.NewAMD("/"), sysfs.NewIntel("/"), sysfs.NewTPU("/")}, nil
 	case "none":
 		return nil, nil
 	}
@@ -262,6 +280,7 @@ func (p *parts) run(ctx context.Context, cancel context.CancelFunc) error {
 	work.Go(func() { p.sessions.run(ctx) })
 	work.Go(func() { p.vault.run(ctx) })
 	work.Go(func() { p.watchDevices(ctx) })
+	work.Go(func() { p.keeper.run(ctx) })
 	work.Go(func() { transport.KeepFresh(ctx, p.home.creds, p.renew, p.saveCredentials, p.cfg.Log) })
 	if p.gossip != nil {
 		work.Go(func() { p.keepGossiping(ctx) })

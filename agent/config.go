@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"time"
 
+	"llmos/agent/device"
 	"llmos/proto/fault"
 	pb "llmos/proto/llmos/v1"
 	"llmos/transport"
@@ -20,9 +21,17 @@ const (
 	DefaultPortMax = 29999
 )
 
+// What becomes of a task that holds more of a shared device than it was granted.
+const (
+	OverrunEnd  = "end"  // it is warned, and ended when the next look sees it so too
+	OverrunWarn = "warn" // it is warned
+	OverrunOff  = "off"  // nothing
+)
+
 const (
 	warmShims       = 2                // kept ready, so that a start waits for no process of ours
 	inventoryEvery  = 15 * time.Second // between two looks at the devices
+	inventoryFast   = time.Second      // the same with the timing of one host's tests
 	nameBytesMax    = 63
 	maxLabels       = 64
 	labelBytesMax   = 256
@@ -51,6 +60,16 @@ type Config struct {
 	// Devices scripts the node's devices ("4xH100-80GB", or a YAML file) in place of what
 	// the hardware has; "none" is no devices at all. Empty: the hardware's.
 	Devices string
+	// XIDs says what is done about errors of GPUs. The zero value is the program's table.
+	XIDs device.XIDTable
+	// StrangerBytes is how much of a device's memory processes of no task must hold for it to
+	// take no new work; 0: health.StrangerBytesMin; negative: they may hold all.
+	StrangerBytes int64
+	// Overrun says what becomes of a task that holds more of a shared device than it was
+	// granted: OverrunEnd (the default), OverrunWarn or OverrunOff.
+	Overrun string
+	// AllowMIG lets operators have this agent make and destroy MIG slices.
+	AllowMIG bool
 	// CPUMilli and MemoryBytes replace what the host has to give; 0: what is found.
 	CPUMilli, MemoryBytes int64
 	// SharedDir is a directory that every node sees; each job gets a folder in it. Empty: none.
@@ -113,6 +132,11 @@ func (c Config) validateTasks(bad func(field, format string, args ...any) *fault
 	if c.PortMin < 1 || c.PortMax > 65535 || c.PortMin > c.PortMax {
 		return bad("port-range", "the ports for tasks, %d to %d, are not a range within 1 to 65535", c.PortMin, c.PortMax).
 			Hint("give them as in --port-range 20000-29999")
+	}
+	switch c.Overrun {
+	case "", OverrunEnd, OverrunWarn, OverrunOff:
+	default:
+		return bad("memory-overrun", "%q says nothing", c.Overrun).Hint("choose %s, %s or %s", OverrunEnd, OverrunWarn, OverrunOff)
 	}
 	if c.CPUMilli < 0 {
 		return bad("cpu", "the CPU capacity of %d millicores is negative", c.CPUMilli)

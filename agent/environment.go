@@ -33,6 +33,8 @@ type site struct {
 
 	mps          func() string               // pipe directory of MPS, empty without it; nil: none
 	deviceMemory func(deviceID string) int64 // bytes; 0: unknown; nil: of none known
+	device       func(id string) *pb.Device  // of this node; nil for one that is not known; nil: of none known
+	hasVendor    func(vendor string) bool    // whether the node has devices of a vendor; nil: of none
 }
 
 // checkTaskUser says whether tasks can run as the user.
@@ -74,10 +76,7 @@ func (s site) jobDir(a *pb.Assignment) string {
 func (s site) environment(a *pb.Assignment, localWorld int) []string {
 	task, allocation, attempt, dir := a.GetTask(), a.GetAllocation(), a.GetAttempt(), s.dir(a.GetTask().GetId())
 	env := map[string]string{}
-	devices := make([]string, 0, len(allocation.GetDevices()))
-	for _, grant := range allocation.GetDevices() {
-		devices = append(devices, grant.GetDeviceId())
-	}
+	seen := s.visible(allocation.GetDevices())
 	order := []string{}
 	set := func(name, value string) {
 		if _, there := env[name]; !there {
@@ -98,7 +97,9 @@ func (s site) environment(a *pb.Assignment, localWorld int) []string {
 	if port := attempt.GetRendezvousPort(); port > 0 {
 		set("MASTER_PORT", strconv.Itoa(int(port)))
 	}
-	set("CUDA_VISIBLE_DEVICES", strings.Join(devices, ","))
+	for _, v := range seen.variables {
+		set(v.name, v.value)
+	}
 	set("LLMOS_JOB_ID", task.GetJobId())
 	set("LLMOS_JOB_NAME", a.GetJobName())
 	set("LLMOS_TASK_ID", task.GetId())
@@ -108,7 +109,7 @@ func (s site) environment(a *pb.Assignment, localWorld int) []string {
 	setArray(a, set)
 	set("LLMOS_NODE_ID", s.nodeID)
 	set("LLMOS_NODE_NAME", s.nodeName)
-	set("LLMOS_DEVICES", strings.Join(devices, ","))
+	set("LLMOS_DEVICES", strings.Join(seen.ids, ","))
 	set("LLMOS_TASK_DIR", dir)
 	set("LLMOS_ATTEMPT_KEY_FILE", filepath.Join(dir, attemptKeyFile))
 	if jobDir := s.jobDir(a); jobDir != "" {

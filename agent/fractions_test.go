@@ -29,12 +29,13 @@ func whole(id string) *pb.DeviceGrant {
 // watched is a fractions whose world a test sets.
 type watched struct {
 	*fractions
-	tasks []sampleTarget
-	use   device.Use
-	fails error
-	looks int
-	ended []taskExcess
-	clock time.Time
+	tasks    []sampleTarget
+	use      device.Use
+	fails    error
+	looks    int
+	ended    []taskExcess
+	warnings []taskWarned
+	clock    time.Time
 }
 
 func newWatched(tasks ...sampleTarget) *watched {
@@ -48,7 +49,15 @@ func newWatched(tasks ...sampleTarget) *watched {
 				return dir, slices.Contains(dirs, dir)
 			}
 		},
-		post: func(n any) bool { w.ended = append(w.ended, n.(taskExcess)); return true }}
+		post: func(n any) bool {
+			switch n := n.(type) {
+			case taskExcess:
+				w.ended = append(w.ended, n)
+			case taskWarned:
+				w.warnings = append(w.warnings, n)
+			}
+			return true
+		}}
 	return w
 }
 
@@ -95,7 +104,7 @@ func TestLooksAreSpared(t *testing.T) {
 		t.Errorf("%d looks without a device", w.looks)
 	}
 	w.tasks = []sampleTarget{{id: "a", dir: "/1", grants: []*pb.DeviceGrant{whole("g"), whole("h")}}}
-	w.use = device.Use{Percent: map[string]int32{"g": 90, "h": 40}, Processes: []device.ProcessUse{
+	w.use = device.Use{Figures: map[string]device.Figure{"g": {Percent: 90}, "h": {Percent: 40}}, Processes: []device.ProcessUse{
 		{DeviceID: "g", PID: 100, MemoryBytes: 70 * gib}, {DeviceID: "h", PID: 100, MemoryBytes: 79 * gib}}}
 	w.step(30) // a minute
 	if w.looks != 10 {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 
@@ -15,10 +16,12 @@ import (
 // agentService answers servers' questions about this node, and gives other agents checkpoints.
 type agentService struct {
 	pb.UnimplementedAgentServiceServer
-	site   site
-	visits *visits
-	vault  *vault       // nil: none
-	busy   atomic.Int32 // commands and connections of people
+	site    site
+	visits  *visits
+	vault   *vault       // nil: none
+	busy    atomic.Int32 // commands and connections of people
+	keeper  *keeper
+	reserve func(context.Context, map[string]bool) (holder string, err error)
 	// peer says who calls; replaced in tests that have no certificates.
 	peer func(grpc.ServerStream) (transport.Identity, bool)
 }

@@ -42,7 +42,10 @@ type rig struct {
 }
 
 // newRig starts a supervisor on the data directory dir, which may hold an earlier one's.
-func newRig(t *testing.T, dir string) *rig {
+func newRig(t *testing.T, dir string) *rig { return newRigWith(t, dir, nil) }
+
+// newRigWith is newRig with a keeper of the node's devices.
+func newRigWith(t *testing.T, dir string, k *keeper) *rig {
 	t.Helper()
 	for _, name := range []string{journalFolder, tasksFolder} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o711); err != nil {
@@ -65,6 +68,7 @@ func newRig(t *testing.T, dir string) *rig {
 		t.Fatal(err)
 	}
 	r.vault.store.Reserve, r.outbox.stored, r.supervisor.runner.vault = 0, r.vault.acknowledged, r.vault
+	r.supervisor.keeper = k
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	go func() { defer close(r.ended); r.supervisor.run(ctx) }()

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"maps"
+	"slices"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -29,13 +30,7 @@ func (b *nodeBox) get() (*pb.Node, <-chan struct{}) {
 
 // deviceMemory gives the memory of a device in bytes; 0: there is none of this ID.
 func (b *nodeBox) deviceMemory(id string) int64 {
-	n, _ := b.get()
-	for _, d := range n.GetDevices() {
-		if d.GetId() == id {
-			return d.GetMemoryBytes()
-		}
-	}
-	return 0
+	return b.device(id).GetMemoryBytes()
 }
 
 // update replaces the node by a changed copy.
@@ -47,6 +42,23 @@ func (b *nodeBox) update(change func(*pb.Node)) {
 	b.node = n
 	close(b.changed)
 	b.changed = make(chan struct{})
+}
+
+// device gives the device of an ID; nil: there is none.
+func (b *nodeBox) device(id string) *pb.Device {
+	n, _ := b.get()
+	for _, d := range n.GetDevices() {
+		if d.GetId() == id {
+			return d
+		}
+	}
+	return nil
+}
+
+// hasVendor says whether the node has devices of a vendor.
+func (b *nodeBox) hasVendor(vendor string) bool {
+	n, _ := b.get()
+	return slices.ContainsFunc(n.GetDevices(), func(d *pb.Device) bool { return d.GetVendor() == vendor })
 }
 
 // describe gives the record of this node from its configuration and first inventory.
@@ -66,6 +78,7 @@ func (c Config) inventory(n *pb.Node, inv device.Inventory) {
 	if c.MemoryBytes > 0 {
 		n.MemoryBytes = c.MemoryBytes
 	}
-	n.NumaNodes, n.CpuModel, n.Os = int32(inv.Host.NUMANodes), inv.Host.CPUModel, inv.Host.OS
+	n.DiskBytes = device.DiskOf(c.DataDir).Bytes
+	hostOf(n, inv.Host)
 	n.Devices = inv.Devices
 }

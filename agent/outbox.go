@@ -27,6 +27,7 @@ type outbox struct {
 	pending  map[string]*pb.TaskReport // task ID -> newest, unacknowledged
 	sentAs   map[string]uint64         // task ID -> seq under which the pending report was sent; absent: unsent
 	progress map[string]*pb.Progress   // changed since it was last sent
+	node     *pb.NodeSample            // newest, unsent
 	reports  chan struct{}             // has a token when there may be unsent reports
 
 	saved  map[string]*savedReport               // of checkpoints, by what they are about; unacknowledged
@@ -91,6 +92,22 @@ func (o *outbox) takeProgress() []*pb.Progress {
 	clear(o.progress)
 	sort.Slice(out, func(a, b int) bool { return out[a].GetTaskId() < out[b].GetTaskId() })
 	return out
+}
+
+// putNode queues what the node has left, in place of what it said before.
+func (o *outbox) putNode(s *pb.NodeSample) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.node = s
+}
+
+// takeNode gives what is queued of the node and counts it as sent; nil: nothing.
+func (o *outbox) takeNode() *pb.NodeSample {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := o.node
+	o.node = nil
+	return s
 }
 
 // take gives the next message of unsent reports; nil when there is none, or when too many

@@ -54,7 +54,11 @@ type taskSampled struct {
 func (v *supervisor) measure(ctx context.Context) {
 	s := sampler{usage: v.runner.driver.Usage, targets: v.targets, post: v.post, seen: map[string]*sampleState{}}
 	if v.look != nil {
-		f := &fractions{look: v.look, owners: ownersOf, memory: v.runner.site.memoryOf, targets: v.targets, post: v.post, log: v.log}
+		f := &fractions{look: v.look, owners: ownersOf, memory: v.runner.site.memoryOf, targets: v.targets, post: v.post, log: v.log,
+			dirs: v.taskDirs, overrun: v.overrun}
+		if v.keeper != nil {
+			f.idle, f.seen = v.keeper.hasDevices, v.keeper.looked
+		}
 		s.devices = f.use
 		v.work.Go(func() { f.run(ctx) })
 	}
@@ -65,6 +69,14 @@ func (v *supervisor) measure(ctx context.Context) {
 // targets gives the running tasks that can be measured.
 func (v *supervisor) targets() []sampleTarget {
 	if l := v.sampled.Load(); l != nil {
+		return *l
+	}
+	return nil
+}
+
+// taskDirs gives the folders of every task that may have processes.
+func (v *supervisor) taskDirs() []string {
+	if l := v.dirs.Load(); l != nil {
 		return *l
 	}
 	return nil

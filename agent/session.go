@@ -261,11 +261,11 @@ func (l *link) tell() error {
 	if !l.welcomed {
 		return nil
 	}
-	p := l.outbox.takeProgress()
-	if len(p) == 0 {
+	p, node := l.outbox.takeProgress(), l.outbox.takeNode()
+	if len(p) == 0 && node == nil {
 		return nil
 	}
-	return l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Telemetry{Telemetry: &pb.Telemetry{Progress: p}}})
+	return l.send(&pb.AgentMessage{Message: &pb.AgentMessage_Telemetry{Telemetry: &pb.Telemetry{Progress: p, Node: node}}})
 }
 
 // take acts on one message of the server.

@@ -34,6 +34,8 @@ type supervisor struct {
 	clean   *cleaner
 	visits  *visits
 	look    func(context.Context) (device.Use, error) // who uses the devices; nil: nobody knows
+	keeper  *keeper                                   // nil: nothing is known of the devices
+	overrun string                                    // see Config.Overrun
 
 	news    chan any
 	done    chan struct{}
@@ -50,7 +52,8 @@ type supervisor struct {
 	proven   chan struct{} // closed when there are none
 	listed   atomic.Pointer[[]*pb.TaskReport]
 	sampled  atomic.Pointer[[]sampleTarget]
-	seen     atomic.Uint64 // index of the newest desired set
+	dirs     atomic.Pointer[[]string] // of every task that may have processes
+	seen     atomic.Uint64            // index of the newest desired set
 }
 
 // News to the loop from sessions.
@@ -174,8 +177,16 @@ func (v *supervisor) take(n any) {
 		}
 	case taskExcess:
 		v.exceeded(n)
+	case taskWarned:
+		v.warned(n)
+	case tasksHurt:
+		v.hurt(n)
+	case reservation:
+		n.held <- v.holder(n.devices)
 	case taskEnded:
 		v.ended(n.id, n.exit)
+	case taskJudged:
+		v.judged(n)
 	}
 }
 
@@ -243,8 +254,21 @@ func (v *supervisor) status(n taskStatus) {
 
 func (v *supervisor) ended(id string, e exec.Exit) {
 	t := v.tasks[id]
-	if t == nil || t.phase == reconcile.Ended {
+	if t == nil || t.phase == reconcile.Ended || t.judging {
 		return
+	}
+	if e.State == exec.Failed && t.mayBeExcused() && v.keeper != nil {
+		v.judge(t, e)
+		return
+	}
+	v.conclude(t, e)
+}
+
+// conclude takes the end of a task for good.
+func (v *supervisor) conclude(t *task, e exec.Exit) {
+	id := t.id()
+	if t.excuse != "" && (e.State == exec.Failed || e.State == exec.Stopped) {
+		e.State, e.Reason = exec.Stopped, t.excuse
 	}
 	t.exit, t.handle = &e, nil
 	v.change(t, reconcile.Ended)
@@ -311,7 +335,13 @@ func (v *supervisor) act(ctx context.Context) time.Time {
 // begin journals what the plan starts or voids, in one write, and only then begins it.
 func (v *supervisor) begin(ctx context.Context, actions []reconcile.Action) {
 	var fresh []*pb.Assignment
-	for _, a := range actions {
+	for i, a := range actions {
+		if a.Kind == reconcile.Start && v.keeper != nil {
+			if why := v.keeper.refuse(a.Assignment); why != "" {
+				v.log.Warn("a task is not started", "task", a.TaskID, "reason", why)
+				actions[i].Kind, actions[i].Reason = reconcile.Void, why
+			}
+		}
 		if a.Kind == reconcile.Start || a.Kind == reconcile.Void {
 			fresh = append(fresh, a.Assignment)
 		}
@@ -380,9 +410,11 @@ func (v *supervisor) cleaned(ids []string) {
 func (v *supervisor) publish() {
 	list := make([]*pb.TaskReport, 0, len(v.tasks))
 	var running []sampleTarget
+	dirs := make([]string, 0, len(v.tasks))
 	for _, id := range sortedIDs(v.tasks) {
 		t := v.tasks[id]
 		list = append(list, t.report())
+		dirs = append(dirs, v.runner.site.dir(id))
 		if t.phase == reconcile.Running {
 			running = append(running, sampleTarget{id: id, cgroup: t.cgroup, dir: v.runner.site.dir(id),
 				grants:    t.assignment.GetAllocation().GetDevices(),
@@ -391,6 +423,7 @@ func (v *supervisor) publish() {
 	}
 	v.listed.Store(&list)
 	v.sampled.Store(&running)
+	v.dirs.Store(&dirs)
 }
 
 // list gives every task the node knows, by ID; the caller does not change it.

@@ -30,6 +30,9 @@ type task struct {
 	cgroup     string       // empty: none, or not known yet
 	abandon    func()       // ends the staging of what it goes on from; nil: it was adopted
 	saving     bool         // its tree has gone, and what it saved is being taken
+	excuse     string       // the error of a device that ends it; empty: none
+	guilty     bool         // it is ended for what it did itself
+	judging    bool         // it has failed, and it is being asked whether an error of a device is to blame
 	said       *pb.Progress // what the servers are told of its progress and demand; nil: nothing yet
 }
 

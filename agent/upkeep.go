@@ -22,7 +22,7 @@ func (p *parts) watchDevices(ctx context.Context) {
 			if !open {
 				return
 			}
-			p.node.update(func(n *pb.Node) { p.cfg.inventory(n, inv) })
+			p.keeper.inventory(inv)
 		}
 	}
 }

@@ -14,7 +14,11 @@ import (
 // afterwards. A report that changes nothing changes nothing.
 func (a *applier) registerNode(c *pb.RegisterNode) *pb.Fault {
 	n := c.GetNode()
-	if f := checkNode(n); f != nil {
+	worst := pb.DeviceHealth_DEVICE_HEALTH_GONE
+	if a.keepsDevices() {
+		worst = pb.DeviceHealth_DEVICE_HEALTH_BLOCKED
+	}
+	if f := checkNode(n, worst); f != nil {
 		return f
 	}
 	if holder := a.txn.NameHolder(n.Name, n.Id); holder != nil {
@@ -31,6 +35,10 @@ func (a *applier) registerNode(c *pb.RegisterNode) *pb.Fault {
 	next := state.CopyNode(n)
 	next.State, next.RegisteredMs, next.StateSinceMs = pb.NodeState_NODE_STATE_READY, a.txn.TimeMS(), a.txn.TimeMS()
 	next.Drain = old.GetDrain() // an operator's, not the node's
+	if !a.keepsDevices() {
+		next.Unfit, next.Interfaces, next.HugePages, next.DiskBytes = "", nil, nil, 0
+	}
+	next.Unfit = cut(next.Unfit)
 	if old != nil {
 		next.RegisteredMs = old.RegisteredMs
 		if old.State == pb.NodeState_NODE_STATE_READY {
@@ -68,15 +76,26 @@ func (a *applier) nodeEvents(old, n *pb.Node) {
 	default:
 		a.event("node.changed", "", "", n.Id, "node %s reports other capacity, devices or details", n.Name)
 	}
+	switch {
+	case old.Unfit != n.Unfit && n.Unfit != "":
+		a.event("node.unfit", "", "", n.Id, "node %s takes no new work: %s", n.Name, n.Unfit)
+	case old.Unfit != n.Unfit:
+		a.event("node.fit", "", "", n.Id, "node %s takes new work again", n.Name)
+	}
 	for _, d := range n.Devices {
 		i := slices.IndexFunc(old.Devices, func(o *pb.Device) bool { return o.Id == d.Id })
 		if i >= 0 && old.Devices[i].Health != d.Health {
-			a.event("device.health", "", "", n.Id, "device %s went from %s to %s", d.Id, state.Word(old.Devices[i].Health), state.Word(d.Health))
+			why := ""
+			if d.Reason != "" && a.keepsDevices() {
+				why = ": " + cut(d.Reason)
+			}
+			a.event("device.health", "", "", n.Id, "device %s went from %s to %s%s", d.Id, state.Word(old.Devices[i].Health), state.Word(d.Health), why)
 		}
 	}
 }
 
-func checkNode(n *pb.Node) *pb.Fault {
+// checkNode refuses a report that cannot be; worst is the last health that is known.
+func checkNode(n *pb.Node, worst pb.DeviceHealth) *pb.Fault {
 	switch {
 	case !state.ValidID(n.GetId()):
 		return invalid("node.id", "%q cannot be a node's ID", cut(n.GetId()))
@@ -107,7 +126,7 @@ func checkNode(n *pb.Node) *pb.Fault {
 			return invalid(field+".id", "device %s is there twice", d.Id)
 		case !quantity(d.MemoryBytes):
 			return invalid(field+".memory_bytes", "%d bytes are not possible", d.MemoryBytes)
-		case d.Health < pb.DeviceHealth_DEVICE_HEALTH_OK || d.Health > pb.DeviceHealth_DEVICE_HEALTH_GONE:
+		case d.Health < pb.DeviceHealth_DEVICE_HEALTH_OK || d.Health > worst:
 			return invalid(field+".health", "device %s has no health", d.Id)
 		}
 		seen[d.Id] = true

@@ -144,8 +144,8 @@ func (a *applier) placeTasks(job *pb.Job, g *pb.GangPlacement, counts []int32, w
 		for i := range counts[r] {
 			p := g.Tasks[rank]
 			nodeID := p.GetNodeId()
-			if local[nodeID] == 0 && a.txn.Node(nodeID).GetDrain() != nil {
-				return state.Refuse(pb.ErrorKind_ERROR_KIND_NO_CAPACITY, "plan again with the newest state", "node %s is drained", nodeID)
+			if f := a.takesWork(nodeID); local[nodeID] == 0 && f != nil {
+				return f
 			}
 			task := &pb.Task{Id: state.TaskID(job.Id, g.Epoch, rank), JobId: job.Id, Epoch: g.Epoch, Role: role.Name, Index: i,
 				Rank: rank, NodeId: nodeID, Desired: pb.TaskDesired_TASK_DESIRED_RUN,
@@ -163,6 +163,18 @@ func (a *applier) placeTasks(job *pb.Job, g *pb.GangPlacement, counts []int32, w
 			local[nodeID]++
 			rank++
 		}
+	}
+	return nil
+}
+
+// takesWork refuses a node that an operator has drained or its agent calls unfit.
+func (a *applier) takesWork(nodeID string) *pb.Fault {
+	n := a.txn.Node(nodeID)
+	switch {
+	case n.GetDrain() != nil:
+		return state.Refuse(pb.ErrorKind_ERROR_KIND_NO_CAPACITY, "plan again with the newest state", "node %s is drained", nodeID)
+	case n.GetUnfit() != "":
+		return state.Refuse(pb.ErrorKind_ERROR_KIND_NO_CAPACITY, "plan again with the newest state", "node %s takes no new work: %s", nodeID, n.Unfit)
 	}
 	return nil
 }

@@ -154,9 +154,9 @@ func submitCommand(w words) *pb.Command {
 	return &pb.Command{Op: &pb.Command_SubmitJob{SubmitJob: &pb.SubmitJob{RequestId: w.set["req"], Spec: spec, User: w.set["user"]}}}
 }
 
-// nodeCommand reads `node ID name= cpu= mem= gpus=ID[:HEALTH],... gmem= ports=A-B boot=`.
+// nodeCommand reads `node ID name= cpu= mem= gpus=ID[:HEALTH],... gmem= ports=A-B boot= unfit=`.
 func nodeCommand(w words) *pb.Command {
-	n := &pb.Node{Id: w.arg(0), Name: w.arg(0) + "-host", Addr: w.arg(0) + ".example:7301", BootId: w.set["boot"],
+	n := &pb.Node{Id: w.arg(0), Name: w.arg(0) + "-host", Addr: w.arg(0) + ".example:7301", BootId: w.set["boot"], Unfit: w.set["unfit"],
 		CpuMilli: w.n("cpu", 4000), MemoryBytes: w.n("mem", 64e9), PortMin: 20000, PortMax: 20009}
 	if w.set["name"] != "" {
 		n.Name = w.set["name"]

@@ -16,6 +16,11 @@ const versionScheduling = 2
 // versionCheckpoints brought checkpoints and what attempts go on from.
 const versionCheckpoints = 3
 
+// versionDevices brought devices that are BLOCKED, nodes that their agents call unfit, and what
+// nodes say of interfaces, huge pages and disks. Servers are upgraded before agents: what a newer
+// agent says beside is not kept under an older version, and the controller says FAILED for BLOCKED.
+const versionDevices = 3
+
 // stateVersionOf is the version that InitCluster asks for: the newest when it does not say.
 func stateVersionOf(m *pb.ClusterMeta) uint32 {
 	if m.StateVersion == 0 {
@@ -28,6 +33,12 @@ func stateVersionOf(m *pb.ClusterMeta) uint32 {
 func (a *applier) keepsTimes() bool {
 	cluster := a.txn.Cluster()
 	return cluster == nil || cluster.StateVersion >= versionScheduling
+}
+
+// keepsDevices reports whether a node's record may hold what version 3 brought.
+func (a *applier) keepsDevices() bool {
+	cluster := a.txn.Cluster()
+	return cluster == nil || cluster.StateVersion >= versionDevices
 }
 
 // readyMS is the time at which a job begins to wait for a placement: now.

@@ -151,6 +151,9 @@ func (s *Server) Stalls(jobID string) []*pb.Stall {
 // Progress gives what the job's tasks last said to this server as the leader.
 func (s *Server) Progress(jobID string) []*pb.Progress { return s.progress.Of(s.fsm.State(), jobID) }
 
+// NodeSample gives what a node last told this server, as the leader, of what it has left.
+func (s *Server) NodeSample(nodeID string) *pb.NodeSample { return s.samples.of(nodeID) }
+
 // Stopping gives a channel that is closed when Close begins to end calls.
 func (s *Server) Stopping() <-chan struct{} { return s.stopping }
 

@@ -44,6 +44,7 @@ type Server struct {
 	grpc     *grpc.Server
 	progress *telemetry.Table
 	metrics  net.Listener // nil: Prometheus is not served
+	samples  nodeSamples
 	checker  checker
 
 	tenure atomic.Pointer[tenure] // nil unless this server leads and is ready to

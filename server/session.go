@@ -264,6 +264,7 @@ func (ss *sessionService) receive(stream agentStream, t *tenure, s *session) err
 			ev = controller.InventoryChanged{NodeID: s.node, Node: m.GetInventory()}
 		case m.GetTelemetry() != nil:
 			ss.server.progress.Note(ss.server.fsm.State(), s.node, m.GetTelemetry().Progress)
+			ss.server.samples.note(s.node, m.GetTelemetry().Node)
 			ev = controller.ProgressArrived{NodeID: s.node, Progress: m.GetTelemetry().Progress}
 		case m.GetHello() != nil:
 			return fault.New(pb.ErrorKind_ERROR_KIND_INVALID, "a second hello came in one session")

@@ -220,6 +220,8 @@ var layers = map[string][]string{
 	"agent/reconcile":      {"proto/llmos"},
 	"agent/fraction":       {},
 	"agent/device":         {"proto"},
+	"agent/device/sysfs":   {"proto/llmos", "agent/device"},
+	"agent/health":         {"proto/llmos", "agent/device"},
 	"agent/exec":           {"proto"},
 	"agent":                {"proto", "agent", "transport"},
 	"deploy/jobs":          {"deploy/jobs", "transport/collective"},

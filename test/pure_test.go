@@ -12,7 +12,7 @@ import (
 )
 
 // purePackages may use no clock, no randomness, no goroutine, no I/O, and no order of a map.
-var purePackages = []string{"fsm", "fsm/state", "server/scheduler", "server/scheduler/packing", "server/scheduler/fair", "server/scheduler/victims", "server/scheduler/elastic", "server/scheduler/predict", "server/scheduler/rank", "server/controller", "server/forecast", "server/jobspec", "agent/reconcile", "agent/fraction"}
+var purePackages = []string{"fsm", "fsm/state", "server/scheduler", "server/scheduler/packing", "server/scheduler/fair", "server/scheduler/victims", "server/scheduler/elastic", "server/scheduler/predict", "server/scheduler/rank", "server/controller", "server/forecast", "server/jobspec", "agent/reconcile", "agent/fraction", "agent/health"}
 
 // bannedImports maps an import that a pure package may not have to what to do instead.
 var bannedImports = map[string]string{

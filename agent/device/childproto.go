@@ -13,15 +13,27 @@ import (
 // The agent and its NVML child speak in frames: a length of 4 bytes, big endian, and that
 // many bytes of JSON. The agent asks, the child answers each question once, in order.
 
+// pciePathMax bounds the path of bridges to a device, in bytes: of 13 each.
+const pciePathMax = 256
+
 // childFrameMax bounds a frame in bytes: DevicesMax devices of under 1 KiB each fit with
 // room, and so do UsesMax processes of under 200 bytes each.
 const childFrameMax = 512 << 10
 
 // question is what the agent asks: which devices are there? Or, with Use: which processes
-// use how much memory of which device, and how busy are the devices?
+// use how much memory of which device, and how are the devices? Or, with Events: which
+// errors came since the last such question? Or, with Divide, it is an order to make slices.
 type question struct {
-	ID  uint64 `json:"id"`
-	Use bool   `json:"use,omitempty"`
+	ID     uint64       `json:"id"`
+	Use    bool         `json:"use,omitempty"`
+	Events bool         `json:"events,omitempty"`
+	Divide *childDivide `json:"divide,omitempty"`
+}
+
+// childDivide is the order to make MIG slices of a GPU in place of those it has.
+type childDivide struct {
+	UUID     string   `json:"uuid"`
+	Profiles []string `json:"profiles,omitempty"` // none: MIG off
 }
 
 // answer is what the child says. Either Absent, or Error, or what was asked for.
@@ -32,7 +44,15 @@ type answer struct {
 	Driver  string        `json:"driver,omitempty"` // version
 	Devices []childDevice `json:"devices,omitempty"`
 	Uses    []childUse    `json:"uses,omitempty"`
-	Busy    []childBusy   `json:"busy,omitempty"`
+	Figures []childFigure `json:"figures,omitempty"`
+	Events  []childEvent  `json:"events,omitempty"`
+}
+
+// childEvent is an XID error that the driver reported.
+type childEvent struct {
+	UUID string `json:"uuid"` // of the GPU, or of the slice that it hurt; empty: it is not known
+	XID  uint32 `json:"xid"`
+	AtMS int64  `json:"at_ms"`
 }
 
 // childUse is the memory of one device that one process holds.
@@ -42,11 +62,19 @@ type childUse struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// childBusy is how much of the time a device was busy in the driver's last period.
-type childBusy struct {
-	UUID    string `json:"uuid"`
-	Percent int32  `json:"percent"`
+// childFigure is how a device is. What is not known is -1.
+type childFigure struct {
+	UUID           string `json:"uuid"`
+	Percent        int32  `json:"percent"` // of the driver's last period that it was busy
+	UsedBytes      int64  `json:"used_bytes"`
+	Celsius        int32  `json:"celsius"`
+	Milliwatt      int64  `json:"milliwatt"`
+	ECCCorrected   int64  `json:"ecc_corrected"`
+	ECCUncorrected int64  `json:"ecc_uncorrected"`
 }
+
+// namelessPrefix begins the ID of a GPU that never said its UUID; its index follows.
+const namelessPrefix = "nvidia-index-"
 
 // childDevice is one GPU as the child sees it.
 type childDevice struct {
@@ -56,6 +84,8 @@ type childDevice struct {
 	Index       int32  `json:"index"` // of the GPU
 	Minor       int32  `json:"minor"` // of /dev/nvidia<minor>; -1 when unknown
 	BusID       string `json:"bus_id,omitempty"`
+	PCIePath    string `json:"pcie_path,omitempty"`   // the bridges from the root to it
+	NVLinks     int32  `json:"nvlinks,omitempty"`     // that are up
 	NUMANode    int32  `json:"numa_node"`             // -1 when unknown
 	Island      string `json:"island,omitempty"`      // the same for GPUs joined by NVLink; empty: unknown
 	Profile     string `json:"profile,omitempty"`     // of a MIG slice
@@ -111,7 +141,7 @@ func (a answer) check(id uint64) error {
 	}
 	seen := map[string]bool{}
 	for _, d := range a.Devices {
-		if d.UUID == "" || d.longest() > idBytesMax || d.MemoryBytes < 0 || d.WholeBytes < 0 {
+		if d.UUID == "" || d.longest() > idBytesMax || len(d.PCIePath) > pciePathMax || d.MemoryBytes < 0 || d.WholeBytes < 0 || d.NVLinks < 0 {
 			return fmt.Errorf("device %d is not well-formed (UUID %.40q)", d.Index, d.UUID)
 		}
 		if seen[d.UUID] {
@@ -128,8 +158,9 @@ func (d childDevice) longest() int {
 }
 
 func (a answer) checkUse() error {
-	if len(a.Uses) > UsesMax || len(a.Busy) > DevicesMax {
-		return fmt.Errorf("%d processes and %d devices in use, at most %d and %d", len(a.Uses), len(a.Busy), UsesMax, DevicesMax)
+	if len(a.Uses) > UsesMax || len(a.Figures) > DevicesMax || len(a.Events) > EventsMax {
+		return fmt.Errorf("%d processes, %d devices in use and %d events, at most %d, %d and %d", len(a.Uses), len(a.Figures), len(a.Events),
+			UsesMax, DevicesMax, EventsMax)
 	}
 	type holder struct {
 		uuid string
@@ -143,9 +174,17 @@ func (a answer) checkUse() error {
 		}
 		seen[h] = true
 	}
-	for _, b := range a.Busy {
-		if b.UUID == "" || len(b.UUID) > idBytesMax || b.Percent < 0 || b.Percent > 100 {
-			return fmt.Errorf("device %.40q is busy for %d %%", b.UUID, b.Percent)
+	for _, f := range a.Figures {
+		if f.UUID == "" || len(f.UUID) > idBytesMax || f.Percent < unknown || f.Percent > 100 {
+			return fmt.Errorf("device %.40q is busy for %d %%", f.UUID, f.Percent)
+		}
+		if min(f.UsedBytes, int64(f.Celsius), f.Milliwatt, f.ECCCorrected, f.ECCUncorrected) < unknown {
+			return fmt.Errorf("a figure of device %.40q is negative", f.UUID)
+		}
+	}
+	for _, e := range a.Events {
+		if len(e.UUID) > idBytesMax || e.AtMS < 0 {
+			return fmt.Errorf("the event of device %.40q is not well-formed", e.UUID)
 		}
 	}
 	return nil
@@ -153,12 +192,13 @@ func (a answer) checkUse() error {
 
 // use turns the child's words into those of a look.
 func (a answer) use() Use {
-	u := Use{Percent: make(map[string]int32, len(a.Busy))}
+	u := Use{Figures: make(map[string]Figure, len(a.Figures))}
 	for _, p := range a.Uses {
 		u.Processes = append(u.Processes, ProcessUse{DeviceID: p.UUID, PID: int(p.PID), MemoryBytes: p.Bytes})
 	}
-	for _, b := range a.Busy {
-		u.Percent[b.UUID] = b.Percent
+	for _, f := range a.Figures {
+		u.Figures[f.UUID] = Figure{Percent: f.Percent, UsedBytes: f.UsedBytes, Celsius: f.Celsius, Milliwatt: f.Milliwatt,
+			ECCCorrected: f.ECCCorrected, ECCUncorrected: f.ECCUncorrected}
 	}
 	return u
 }
@@ -181,7 +221,7 @@ func (a answer) devices() []*pb.Device {
 		}
 		out = append(out, &pb.Device{Id: d.UUID, Kind: "gpu", Vendor: "nvidia", Model: modelName(d.Name, whole),
 			MemoryBytes: d.MemoryBytes, Health: health, Reason: d.Failed, Index: d.Index, NumaNode: d.NUMANode, BusId: d.BusID,
-			Path: path, Island: d.Island, MigProfile: d.Profile, Parent: d.Parent})
+			Path: path, Island: d.Island, MigProfile: d.Profile, Parent: d.Parent, PciePath: d.PCIePath, Nvlinks: d.NVLinks})
 	}
 	return out
 }

@@ -47,7 +47,7 @@ type Inventory struct {
 
 // equal says whether nothing that a server would want to know has changed.
 func (inv Inventory) equal(other Inventory) bool {
-	return inv.Host == other.Host && slices.EqualFunc(inv.Devices, other.Devices, func(a, b *pb.Device) bool {
+	return inv.Host.equal(other.Host) && slices.EqualFunc(inv.Devices, other.Devices, func(a, b *pb.Device) bool {
 		return proto.Equal(a, b)
 	})
 }

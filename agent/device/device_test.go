@@ -177,7 +177,7 @@ func FuzzFrame(f *testing.F) {
 	}
 	f.Add(good.Bytes())
 	good.Reset()
-	if err := writeFrame(&good, answer{ID: 2, Uses: []childUse{{UUID: "MIG-1", PID: 7, Bytes: 1 << 30}}, Busy: []childBusy{{UUID: "GPU-1", Percent: 9}},
+	if err := writeFrame(&good, answer{ID: 2, Uses: []childUse{{UUID: "MIG-1", PID: 7, Bytes: 1 << 30}}, Figures: []childFigure{{UUID: "GPU-1", Percent: 9, Celsius: -1}}, Events: []childEvent{{UUID: "GPU-1", XID: 79, AtMS: 5}},
 		Devices: []childDevice{{UUID: "MIG-1", Name: "NVIDIA H100", Parent: "GPU-2", Profile: "1g.10gb", WholeBytes: 80 << 30, MemoryBytes: 9 << 30}}}); err != nil {
 		f.Fatal(err)
 	}
@@ -210,9 +210,9 @@ func FuzzFrame(f *testing.F) {
 					t.Fatalf("use %v passes", p)
 				}
 			}
-			for id, percent := range u.Percent {
-				if percent < 0 || percent > 100 {
-					t.Fatalf("device %q is busy for %d %%", id, percent)
+			for id, f := range u.Figures {
+				if f.Percent < unknown || f.Percent > 100 || f.UsedBytes < unknown {
+					t.Fatalf("device %q is %+v", id, f)
 				}
 			}
 		}

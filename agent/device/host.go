@@ -6,17 +6,26 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // Host is what a node has besides devices.
 type Host struct {
-	CPUMilli    int64  // millicores that this process may use: its affinity and its cgroup's quota
-	MemoryBytes int64  // of the machine, or the cgroup's limit when that is less
-	NUMANodes   int    // at least 1
-	CPUModel    string // as the kernel names it; empty when it does not
-	OS          string // distribution and kernel architecture
+	CPUMilli    int64       // millicores that this process may use: its affinity and its cgroup's quota
+	MemoryBytes int64       // of the machine, or the cgroup's limit when that is less
+	NUMANodes   int         // at least 1
+	CPUModel    string      // as the kernel names it; empty when it does not
+	OS          string      // distribution and kernel architecture
+	HugePages   []HugePages // by size; what of them is free is not told here
+	Interfaces  []Interface // by name
+}
+
+// equal says whether nothing of the host has changed.
+func (h Host) equal(o Host) bool {
+	return h.CPUMilli == o.CPUMilli && h.MemoryBytes == o.MemoryBytes && h.NUMANodes == o.NUMANodes && h.CPUModel == o.CPUModel && h.OS == o.OS &&
+		slices.Equal(h.HugePages, o.HugePages) && slices.Equal(h.Interfaces, o.Interfaces)
 }
 
 // memoryBytesMin is the least memory that is believed; less means /proc was misread.
@@ -49,6 +58,7 @@ func probeHost(root string, cpus int) (Host, error) {
 	if nodes, err := filepath.Glob(filepath.Join(root, "sys/devices/system/node/node[0-9]*")); err == nil && len(nodes) > 0 {
 		h.NUMANodes = len(nodes)
 	}
+	h.HugePages, h.Interfaces = poolsOnly(probeHugePages(root)), probeInterfaces(root)
 	h.CPUModel = fieldOf(filepath.Join(root, "proc/cpuinfo"), "model name", ":")
 	return h, nil
 }

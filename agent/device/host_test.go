@@ -3,8 +3,10 @@ package device
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // fakeRoot writes files below a folder that stands for /.
@@ -65,5 +67,65 @@ func TestProbeHost(t *testing.T) {
 	}
 	if _, err := probeHost(fakeRoot(t, map[string]string{"proc/meminfo": "MemTotal: lots\n"}), 1); err == nil || !strings.Contains(err.Error(), `MemTotal is "lots"`) {
 		t.Errorf("a host without memory gives %v", err)
+	}
+}
+
+func TestHostsPagesAndInterfaces(t *testing.T) {
+	root := fakeRoot(t, map[string]string{
+		"proc/meminfo": "MemTotal: 65536000 kB\nMemAvailable: 1024 kB\n",
+		"sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages": "512\n", "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages": "100\n",
+		"sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages": "0\n",
+		"sys/class/net/lo/flags":                                   "0x9\n",
+		"sys/class/net/eth0/flags":                                 "0x1003\n", "sys/class/net/eth0/speed": "25000\n",
+		"sys/class/net/eth0/device/numa_node": "1\n",
+		"sys/class/net/ib0/flags":             "0x1003\n", "sys/class/net/ib0/device/infiniband/mlx5_0/ports/1/rate": "400 Gb/sec (4X NDR)\n",
+		"sys/class/net/down0/flags": "0x1002\n", "sys/class/net/down0/speed": "-1\n", "sys/class/net/down0/device/vendor": "0x15b3\n",
+		"sys/class/net/veth1/flags": "0x1003\n", "sys/class/net/veth1/speed": "10000\n",
+		"sys/class/net/eth0/statistics/rx_bytes": "1000\n", "sys/class/net/eth0/statistics/tx_bytes": "5000\n",
+	})
+	h, err := probeHost(root, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantPages := []HugePages{{PageBytes: 2 << 20, Pages: 512}}
+	want := []Interface{{Name: "down0", NUMANode: -1}, {Name: "eth0", SpeedMbit: 25000, NUMANode: 1}, {Name: "ib0", SpeedMbit: 400_000, NUMANode: -1}}
+	if !slices.Equal(h.HugePages, wantPages) || !slices.Equal(h.Interfaces, want) {
+		t.Errorf("%+v and %+v", h.HugePages, h.Interfaces)
+	}
+	if free := probeHugePages(root); free[0].Free != 100 || memoryAvailable(root) != 1<<20 {
+		t.Errorf("free %+v, memory %d", free, memoryAvailable(root))
+	}
+	w := Wires{root: root}
+	at := time.Unix(1000, 0)
+	if r := w.Rates(h.Interfaces, at); len(r) != 0 {
+		t.Errorf("rates of one look: %v", r)
+	}
+	for name, text := range map[string]string{"rx_bytes": "21000\n", "tx_bytes": "4000\n"} { // what was sent has begun anew
+		if err := os.WriteFile(filepath.Join(root, "sys/class/net/eth0/statistics", name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := w.Rates(h.Interfaces, at.Add(10*time.Second)); len(r) != 0 {
+		t.Errorf("rates over a counter that began anew: %v", r)
+	}
+	if err := os.WriteFile(filepath.Join(root, "sys/class/net/eth0/statistics/tx_bytes"), []byte("5000\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.Rates(h.Interfaces, at.Add(20*time.Second)); len(r) != 1 || r[0] != (Rate{Name: "eth0", SendBytesPerS: 100}) {
+		t.Errorf("rates %v", r)
+	}
+	other, err := probeHost(root, 4)
+	if err != nil || !h.equal(other) {
+		t.Errorf("the same host is another: %+v", other)
+	}
+	if other.Interfaces[1].SpeedMbit = 10; h.equal(other) {
+		t.Error("a slower link is no news")
+	}
+	container := fakeRoot(t, map[string]string{"sys/class/net/lo/flags": "0x9\n", "sys/class/net/eth0/flags": "0x1003\n"})
+	if got := probeInterfaces(container); len(got) != 1 || got[0].Name != "eth0" {
+		t.Errorf("of a container: %v", got)
+	}
+	if d := DiskOf(root); d.Bytes <= 0 || d.FreeBytes < 0 || d.FreeBytes > d.Bytes || DiskOf("/no/such/place") != (Disk{}) {
+		t.Errorf("disk %+v", d)
 	}
 }

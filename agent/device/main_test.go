@@ -29,6 +29,8 @@ func flagSet() bool {
 func playChild(mode string) int {
 	one := answer{Driver: "550.1", Devices: []childDevice{{UUID: "GPU-1", Name: "NVIDIA H100 80GB HBM3", MemoryBytes: 80 << 30, NUMANode: -1, Minor: -1}}}
 	switch mode {
+	case "sim":
+		return playSimulation()
 	case "used":
 		return serveChild(os.Stdin, os.Stdout, func(q question) answer {
 			switch {
@@ -37,7 +39,7 @@ func playChild(mode string) int {
 			case flagSet():
 				return answer{Error: "the driver is busy"}
 			}
-			return answer{Uses: []childUse{{UUID: "GPU-1", PID: 42, Bytes: 5 << 30}}, Busy: []childBusy{{UUID: "GPU-1", Percent: 70}}}
+			return answer{Uses: []childUse{{UUID: "GPU-1", PID: 42, Bytes: 5 << 30}}, Figures: []childFigure{{UUID: "GPU-1", Percent: 70}}}
 		})
 	case "used-nonsense":
 		return serveChild(os.Stdin, os.Stdout, func(q question) answer {

@@ -1,23 +1,31 @@
 package device
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	pb "llmos/proto/llmos/v1"
 )
 
 const (
 	answerTimeout  = 10 * time.Second // the child's first answer loads the driver, which can take seconds
+	divideTimeout  = 90 * time.Second // for slices to be destroyed and made
 	absentRetry    = 30 * time.Second // between looks for a driver that was not there
 	restartMin     = time.Second      // before the first restart of a child that failed
 	restartMax     = 60 * time.Second
 	childVerb      = "nvml-probe"
 	childStderrMax = 4 << 10 // bytes of the child's last words that are kept
+	vanished       = "it was there and NVML lists it no longer"
 )
 
 // nvidia asks a child process, which alone calls NVML. See the package comment for why.
@@ -39,6 +47,7 @@ type nvidia struct {
 	absent   bool // the last child found no driver
 	found    bool // devices were found once: from then on an absent driver is a failure
 	last     error
+	gpus     map[string][]*pb.Device // by UUID of a GPU: what was listed of it last
 }
 
 // NVIDIA makes a prober of the GPUs that NVML knows. self is the path of the llmos program,
@@ -70,7 +79,7 @@ func (n *nvidia) Probe(ctx context.Context) ([]*pb.Device, error) {
 		}
 		return nil, fmt.Errorf("waits %v before it starts the NVML child again: %w", wait.Round(time.Second), n.last)
 	}
-	a, err := n.ask(ctx, question{})
+	a, err := n.ask(ctx, question{}, n.answerTimeout)
 	if err == nil && a.Error != "" {
 		err = fmt.Errorf("NVML: %s", a.Error)
 	}
@@ -96,7 +105,33 @@ func (n *nvidia) Probe(ctx context.Context) ([]*pb.Device, error) {
 	}
 	n.absent, n.backoff = false, 0
 	n.found = n.found || len(a.Devices) > 0
-	return a.devices(), nil
+	return n.withVanished(a.devices()), nil
+}
+
+// withVanished adds the GPUs that were listed before and are no longer, failed: one that has
+// gone without an operator's doing must not just be missing. Slices of a GPU that is there
+// come and go.
+func (n *nvidia) withVanished(devices []*pb.Device) []*pb.Device {
+	now := map[string][]*pb.Device{}
+	for _, d := range devices {
+		if !strings.HasPrefix(d.Id, namelessPrefix) {
+			id := cmp.Or(d.Parent, d.Id)
+			now[id] = append(now[id], proto.CloneOf(d))
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(n.gpus)) {
+		if now[id] != nil {
+			continue
+		}
+		now[id] = n.gpus[id]
+		for _, d := range n.gpus[id] {
+			gone := proto.CloneOf(d)
+			gone.Health, gone.Reason = pb.DeviceHealth_DEVICE_HEALTH_FAILED, vanished
+			devices = append(devices, gone)
+		}
+	}
+	n.gpus = now
+	return devices
 }
 
 // take waits for its turn with the child, leave ends it.
@@ -119,24 +154,69 @@ func (n *nvidia) Use(ctx context.Context) (Use, error) {
 	}
 	defer n.leave()
 	switch {
+	case n.child == nil && n.absent && !n.found:
+		return Use{}, nil // no driver, no devices, nobody who uses them
 	case n.foreign():
 		return Use{}, errors.New("NVML counts the host's processes and this agent sees others: run it in the host's PID namespace")
 	case n.child == nil:
 		return Use{}, errors.New("the NVML child does not run")
 	}
-	a, err := n.ask(ctx, question{Use: true})
+	a, err := n.tell(ctx, question{Use: true}, n.answerTimeout)
+	if err != nil {
+		return Use{}, err
+	}
+	return a.use(), nil
+}
+
+// Events asks the child what it has heard. It never starts a child.
+func (n *nvidia) Events(ctx context.Context) ([]Event, error) {
+	if err := n.take(ctx); err != nil {
+		return nil, err
+	}
+	defer n.leave()
+	if n.child == nil {
+		return nil, nil // Probe tells that it is silent
+	}
+	a, err := n.tell(ctx, question{Events: true}, n.answerTimeout)
+	if err != nil {
+		return nil, err
+	}
+	var out []Event
+	for _, e := range a.Events {
+		out = append(out, Event{DeviceID: e.UUID, XID: e.XID, At: time.UnixMilli(e.AtMS)})
+	}
+	return out, nil
+}
+
+// Divide has the child make slices of a GPU in place of those it has; see Divider.
+func (n *nvidia) Divide(ctx context.Context, gpu string, profiles []string) error {
+	if err := n.take(ctx); err != nil {
+		return err
+	}
+	defer n.leave()
+	if n.child == nil {
+		return errors.New("the NVML child does not run")
+	}
+	_, err := n.tell(ctx, question{Divide: &childDivide{UUID: gpu, Profiles: profiles}}, divideTimeout)
+	return err
+}
+
+// tell asks a child that runs. One that does not answer is killed, as by Probe; one that says
+// that NVML failed is kept.
+func (n *nvidia) tell(ctx context.Context, q question, patience time.Duration) (answer, error) {
+	a, err := n.ask(ctx, q, patience)
 	switch {
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		n.stopChild() // its answer would come late and be taken for the next one's
-		return Use{}, err
+		return answer{}, err
 	case err != nil:
-		return Use{}, n.failed(err)
+		return answer{}, n.failed(err)
 	case a.Error != "":
-		return Use{}, fmt.Errorf("NVML: %s", a.Error)
+		return answer{}, fmt.Errorf("NVML: %s", a.Error)
 	case a.Absent:
-		return Use{}, errors.New("the NVIDIA driver is not there")
+		return answer{}, errors.New("the NVIDIA driver is not there")
 	}
-	return a.use(), nil
+	return a, nil
 }
 
 // hostPIDs is the number of the kernel's first PID namespace (PROC_PID_INIT_INO).
@@ -149,8 +229,8 @@ func foreignPIDs() bool {
 }
 
 // ask starts the child when there is none, asks, and checks the answer.
-func (n *nvidia) ask(ctx context.Context, q question) (answer, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, n.answerTimeout, fmt.Errorf("the NVML child did not answer within %v", n.answerTimeout))
+func (n *nvidia) ask(ctx context.Context, q question, patience time.Duration) (answer, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("the NVML child did not answer within %v", patience))
 	defer cancel()
 	if n.dying != nil {
 		// One that cannot be ended has no successor: a wedged driver would fill the machine.

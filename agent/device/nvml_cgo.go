@@ -3,8 +3,10 @@
 package device
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,7 +25,7 @@ func NVMLMain(in io.Reader, out io.Writer) int {
 
 // serveNVML is NVMLMain with any NVML and any sysfs, for tests.
 func serveNVML(in io.Reader, out io.Writer, lib nvml.Interface, sysfs string) int {
-	l := &lister{lib: lib, sysfs: sysfs, known: map[int][]childDevice{}}
+	l := &lister{lib: lib, sysfs: sysfs, known: map[int][]childDevice{}, hears: newListener(lib)}
 	defer l.shutdown()
 	return serveChild(in, out, l.answer)
 }
@@ -35,12 +37,15 @@ type lister struct {
 	sysfs string
 	ready bool
 	known map[int][]childDevice // by index of the GPU: what was there before it was lost
+	hears *listener
+	heard string // UUIDs of the GPUs it listens to
 
 	islands    map[string]string // by UUID, of the GPUs in islandsFor
 	islandsFor string
 }
 
 func (l *lister) shutdown() {
+	l.hears.close()
 	if l.ready {
 		guarded(l.lib.Shutdown)
 	}
@@ -53,6 +58,12 @@ func (l *lister) answer(q question) answer {
 	case a.Absent || a.Error != "":
 	case q.Use:
 		l.use(&a, count)
+	case q.Events:
+		a.Events = l.hears.take()
+	case q.Divide != nil:
+		if err := divideGPU(l.lib, *q.Divide); err != nil {
+			a.Error = err.Error()
+		}
 	default:
 		l.list(&a, count)
 	}
@@ -78,34 +89,80 @@ func (l *lister) begin() (answer, int) {
 	return answer{}, min(count, DevicesMax)
 }
 
-// list writes the devices of all GPUs into the answer.
+// list writes the devices of all GPUs into the answer. A GPU that does not answer is listed
+// as it was, failed; when nothing of it is known, by its index.
 func (l *lister) list(a *answer, count int) {
 	a.Driver, _ = guarded2(l.lib.SystemGetDriverVersion)
+	l.hears.begin()
+	if fault := l.hears.failing(); fault != "" {
+		a.Error = "XID errors are not heard of: " + fault
+		return
+	}
 	var whole []wholeGPU
+	failed := map[int]error{}
+	before, listed := maps.Clone(l.known), map[string]bool{}
 	for i := range count {
 		found, handle, err := l.gpu(i)
 		if err != nil {
-			old, ok := l.known[i]
-			if !ok {
-				a.Error, a.Devices = err.Error(), nil
-				return
-			}
-			found = slices.Clone(old)
-			for j := range found {
-				found[j].Failed = err.Error()
-			}
-		} else {
-			l.known[i] = found
-			if len(found) == 1 && found[0].Parent == "" && found[0].Failed == "" {
-				whole = append(whole, wholeGPU{found[0].UUID, handle})
-			}
+			failed[i] = err
+			continue
+		}
+		l.known[i] = found
+		if len(found) == 1 && found[0].Parent == "" && found[0].Failed == "" {
+			whole = append(whole, wholeGPU{found[0].UUID, handle})
+		}
+		for _, d := range found {
+			listed[d.UUID] = true
 		}
 		a.Devices = append(a.Devices, found...)
 	}
+	l.listen(a.Devices)
+	for i := range count {
+		if err := failed[i]; err != nil {
+			a.Devices = append(a.Devices, asBefore(before[i], listed, i, err)...)
+			if len(failed) == count && before[i] == nil {
+				a.Error, a.Devices = err.Error(), nil // the driver is ill, not its GPUs
+				return
+			}
+		}
+	}
+	slices.SortStableFunc(a.Devices, func(x, y childDevice) int { return cmp.Compare(x.Index, y.Index) })
 	a.Devices = a.Devices[:min(len(a.Devices), DevicesMax)]
 	islands := l.islandsOf(whole)
 	for i, d := range a.Devices {
 		a.Devices[i].Island = islands[d.UUID]
+	}
+}
+
+// asBefore gives what was at the index of a GPU that does not answer, but for what answers at
+// another index now: indexes are given anew when a GPU goes.
+func asBefore(old []childDevice, listed map[string]bool, index int, err error) []childDevice {
+	var out []childDevice
+	for _, d := range old {
+		if !listed[d.UUID] {
+			listed[d.UUID] = true
+			d.Failed = err.Error()
+			out = append(out, d)
+		}
+	}
+	if out == nil {
+		out = []childDevice{{UUID: fmt.Sprintf("%s%d", namelessPrefix, index), Name: "GPU", Index: int32(index), Minor: -1, NUMANode: -1, Failed: err.Error()}}
+	}
+	return out
+}
+
+// listen has the listener hear of the GPUs that answer now.
+func (l *lister) listen(devices []childDevice) {
+	var ids []string
+	for _, d := range devices {
+		ids = append(ids, cmp.Or(d.Parent, d.UUID))
+	}
+	slices.Sort(ids)
+	if key := strings.Join(slices.Compact(ids), " "); key != l.heard {
+		if l.heard != "" {
+			l.hears.renew()
+		}
+		l.heard = key
 	}
 }
 
@@ -137,8 +194,10 @@ func (l *lister) gpu(index int) ([]childDevice, nvml.Device, error) {
 	if pci, ret := guarded2(handle.GetPciInfo); ret == nvml.SUCCESS {
 		d.BusID = busID(pci)
 		d.NUMANode = numaNode(l.sysfs, d.BusID)
+		d.PCIePath = pciePath(l.sysfs, d.BusID)
 	}
 	if !sliced {
+		d.NVLinks = nvlinksOf(handle)
 		return []childDevice{d}, handle, nil
 	}
 	found, err := slicesOf(handle, d)

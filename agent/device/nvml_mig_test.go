@@ -173,8 +173,8 @@ func TestUsesOfDevices(t *testing.T) {
 	if s := strings.Join(got, " "); s != "gpu0/10/4 gpu0/12/2 gpu0/13/3 MIG-a/10/7" {
 		t.Errorf("uses %s", s)
 	}
-	if len(use.Percent) != 1 || use.Percent[id] != 55 {
-		t.Errorf("busy %v", use.Percent)
+	if use.Figures[id].Percent != 55 || use.Figures["MIG-a"].Percent != unknown {
+		t.Errorf("busy %v", use.Figures)
 	}
 }
 

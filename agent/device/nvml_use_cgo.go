@@ -17,17 +17,18 @@ func (l *lister) use(a *answer, count int) {
 		if ret != nvml.SUCCESS {
 			continue
 		}
-		devices := []nvml.Device{handle}
-		if inMIGMode(handle) {
+		devices, sliced := []nvml.Device{handle}, inMIGMode(handle)
+		if sliced {
 			devices, _ = migHandles(handle)
-		} else if uuid, ret := guarded2(handle.GetUUID); ret == nvml.SUCCESS {
-			if load, ret := guarded2(handle.GetUtilizationRates); ret == nvml.SUCCESS && load.Gpu <= 100 && len(a.Busy) < DevicesMax {
-				a.Busy = append(a.Busy, childBusy{UUID: uuid, Percent: int32(load.Gpu)})
-			}
 		}
 		for _, d := range devices {
-			if uuid, ret := guarded2(d.GetUUID); ret == nvml.SUCCESS {
-				a.Uses = append(a.Uses, usesOf(d, uuid)...)
+			uuid, ret := guarded2(d.GetUUID)
+			if ret != nvml.SUCCESS {
+				continue
+			}
+			a.Uses = append(a.Uses, usesOf(d, uuid)...)
+			if len(a.Figures) < DevicesMax {
+				a.Figures = append(a.Figures, figureOf(d, handle, uuid, sliced))
 			}
 		}
 	}

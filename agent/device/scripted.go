@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml"
 
@@ -34,6 +35,10 @@ type scripted struct {
 	nodeID string
 	path   string        // of a script that is read at every probe, else empty
 	fixed  []scriptGroup // when there is no path
+
+	mu      sync.Mutex
+	divided map[string][]string // by ID of a device: the profiles of the slices that Divide made of it
+	heard   int                 // of the script's XID errors, those that were given
 }
 
 // script is the YAML form. Each group is count equal devices; health and reason are theirs.
@@ -41,6 +46,7 @@ type script struct {
 	Error   string        `yaml:"error"` // when set, the probe fails with this text
 	Devices []scriptGroup `yaml:"devices"`
 	Uses    []scriptUse   `yaml:"uses"`
+	XIDs    []scriptXID   `yaml:"xids"`
 }
 
 type scriptGroup struct {
@@ -75,6 +81,8 @@ var healthWords = map[string]pb.DeviceHealth{
 //	  - {model: A100-80GB, count: 7, mig: 1g.10gb, parent: gpu-9} # MIG slices of gpu-9
 //	uses:        # processes that hold device memory; a pid_file that is not there is no process
 //	  - {device: old-card, pid_file: /tmp/greedy.pid, memory_mb: 12000}
+//	xids:        # errors in their order: each is told once, when it has been added behind the others
+//	  - {device: old-card, xid: 79}
 //	error: ""    # a text here makes the probe itself fail, and the look at the uses
 //
 // The size at the end of a model is its memory in GiB, that of a slice is in its profile,
@@ -106,17 +114,19 @@ func (s *scripted) Name() string { return "scripted" }
 
 // Probe gives the described devices as they are described now.
 func (s *scripted) Probe(context.Context) ([]*pb.Device, error) {
-	if s.path == "" {
-		return s.expand(s.fixed)
+	groups := s.fixed
+	if s.path != "" {
+		sc, err := s.read()
+		if err != nil {
+			return nil, err
+		}
+		if sc.Error != "" {
+			return nil, fmt.Errorf("%s", sc.Error)
+		}
+		groups = sc.Devices
 	}
-	sc, err := s.read()
-	if err != nil {
-		return nil, err
-	}
-	if sc.Error != "" {
-		return nil, fmt.Errorf("%s", sc.Error)
-	}
-	return s.expand(sc.Devices)
+	devices, err := s.expand(groups)
+	return s.cut(devices), err
 }
 
 func invalid(format string, args ...any) *fault.Error {
@@ -158,6 +168,9 @@ func (s *scripted) read() (script, error) {
 	devices, err := s.expand(sc.Devices)
 	if err == nil {
 		err = checkUses(sc.Uses, devices)
+	}
+	if err == nil {
+		err = checkXIDs(sc.XIDs, devices)
 	}
 	if err != nil {
 		return script{}, fmt.Errorf("the script of devices %s: %w", s.path, err)

@@ -70,15 +70,17 @@ func (s *scripted) Use(context.Context) (Use, error) {
 }
 
 func (s *scripted) useOf(sc script) (Use, error) {
-	use := Use{Percent: map[string]int32{}}
+	use := Use{Figures: map[string]Figure{}}
 	devices, err := s.expand(sc.Devices)
 	if err != nil {
 		return Use{}, err
 	}
 	busy := percents(sc.Devices)
 	for i, d := range devices {
-		if busy[i] != percentUnset {
-			use.Percent[d.Id] = busy[i]
+		if i < len(busy) && busy[i] != percentUnset {
+			figure := NoFigure
+			figure.Percent = busy[i]
+			use.Figures[d.Id] = figure
 		}
 	}
 	for _, u := range sc.Uses {

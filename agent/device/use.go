@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"errors"
+	"maps"
 )
 
 // UsesMax bounds the processes of one look. What is beyond it is left out: less is then
@@ -12,8 +13,24 @@ const UsesMax = 2048
 // Use is one look at who uses the devices of a host.
 type Use struct {
 	Processes []ProcessUse
-	Percent   map[string]int32 // by device ID, 0 to 100: how much of the time it was busy lately; absent: unknown
+	Figures   map[string]Figure // by device ID; absent: nothing is known
 }
+
+// unknown is a figure that nobody knows.
+const unknown = -1
+
+// Figure is how a device is. What is not known is -1.
+type Figure struct {
+	Percent        int32 // of the time that it was busy lately
+	UsedBytes      int64 // of its memory, whoever holds it
+	Celsius        int32
+	Milliwatt      int64
+	ECCCorrected   int64 // errors of its memory since the driver was loaded
+	ECCUncorrected int64
+}
+
+// NoFigure knows nothing.
+var NoFigure = Figure{Percent: unknown, UsedBytes: unknown, Celsius: unknown, Milliwatt: unknown, ECCCorrected: unknown, ECCUncorrected: unknown}
 
 // ProcessUse is memory of one device that one process holds. A process and a device come
 // together once.
@@ -34,7 +51,7 @@ type Meter interface {
 // Look asks every prober that is a Meter. The error is that of those which did not answer;
 // what the others said is not given then.
 func Look(ctx context.Context, probers []Prober) (Use, error) {
-	all := Use{Percent: map[string]int32{}}
+	all := Use{Figures: map[string]Figure{}}
 	var errs []error
 	for _, p := range probers {
 		m, ok := p.(Meter)
@@ -47,9 +64,7 @@ func Look(ctx context.Context, probers []Prober) (Use, error) {
 			continue
 		}
 		all.Processes = append(all.Processes, u.Processes...)
-		for id, percent := range u.Percent { // unordered: a copy
-			all.Percent[id] = percent
-		}
+		maps.Copy(all.Figures, u.Figures)
 	}
 	if len(errs) > 0 {
 		return Use{}, errors.Join(errs...)

@@ -30,7 +30,7 @@ func TestUseOfTheChild(t *testing.T) {
 	r.wantUseError(t, "the NVML child does not run") // a look starts nothing
 	r.wantDevices(t, 1)
 	u, err := r.Use(context.Background())
-	if err != nil || len(u.Processes) != 1 || u.Processes[0] != (ProcessUse{"GPU-1", 42, 5 << 30}) || u.Percent["GPU-1"] != 70 {
+	if err != nil || len(u.Processes) != 1 || u.Processes[0] != (ProcessUse{"GPU-1", 42, 5 << 30}) || u.Figures["GPU-1"].Percent != 70 {
 		t.Fatalf("%v, %v", u, err)
 	}
 	r.raise(t)
@@ -115,7 +115,7 @@ func TestScriptedUses(t *testing.T) {
 		}
 		return u
 	}
-	if u := look(); len(u.Processes) != 1 || u.Processes[0] != (ProcessUse{"s", 7, 100 << 20}) || len(u.Percent) != 1 || u.Percent["s"] != 30 {
+	if u := look(); len(u.Processes) != 1 || u.Processes[0] != (ProcessUse{"s", 7, 100 << 20}) || len(u.Figures) != 1 || u.Figures["s"].Percent != 30 {
 		t.Errorf("%v", u)
 	}
 	write(pid, strconv.Itoa(os.Getpid())+"\n")

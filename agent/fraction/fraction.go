@@ -63,13 +63,38 @@ func bytesText(n int64) string {
 	return strings.TrimSuffix(fmt.Sprintf("%.1f", size), ".0") + " " + unit
 }
 
-// Judge weighs one look. It gives the count for the next look and the tasks to be ended
-// now, each once, in order of task ID. A grant of no bytes says nothing and holds nobody.
-func Judge(before Over, grants []Grant, holdings []Holding) (after Over, end []Excess) {
+// Beyond gives the tasks that one look sees beyond their grants, without slack, each once and
+// in order of task ID: those to be warned.
+func Beyond(grants []Grant, holdings []Holding) (out []Excess) {
+	held := sum(holdings)
+	for _, g := range grants {
+		if used := held[g.Key]; g.Bytes > 0 && used > g.Bytes {
+			out = append(out, Excess{Key: g.Key, Used: used, Granted: g.Bytes})
+		}
+	}
+	return ordered(out)
+}
+
+func sum(holdings []Holding) map[Key]int64 {
 	held := make(map[Key]int64, len(holdings))
 	for _, h := range holdings {
 		held[h.Key] += max(h.Bytes, 0)
 	}
+	return held
+}
+
+// ordered gives each task once, in order of task ID.
+func ordered(list []Excess) []Excess {
+	slices.SortFunc(list, func(a, b Excess) int {
+		return cmp.Or(cmp.Compare(a.TaskID, b.TaskID), cmp.Compare(a.DeviceID, b.DeviceID))
+	})
+	return slices.CompactFunc(list, func(a, b Excess) bool { return a.TaskID == b.TaskID })
+}
+
+// Judge weighs one look. It gives the count for the next look and the tasks to be ended
+// now, each once, in order of task ID. A grant of no bytes says nothing and holds nobody.
+func Judge(before Over, grants []Grant, holdings []Holding) (after Over, end []Excess) {
+	held := sum(holdings)
 	after = Over{}
 	for _, g := range grants {
 		used := held[g.Key]
@@ -81,8 +106,5 @@ func Judge(before Over, grants []Grant, holdings []Holding) (after Over, end []E
 			end = append(end, Excess{Key: g.Key, Used: used, Granted: g.Bytes})
 		}
 	}
-	slices.SortFunc(end, func(a, b Excess) int {
-		return cmp.Or(cmp.Compare(a.TaskID, b.TaskID), cmp.Compare(a.DeviceID, b.DeviceID))
-	})
-	return after, slices.CompactFunc(end, func(a, b Excess) bool { return a.TaskID == b.TaskID })
+	return after, ordered(end)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"llmos/agent"
+	"llmos/agent/device"
 	"llmos/server/jobspec"
 )
 
@@ -22,6 +23,10 @@ type agentFlags struct {
 	memory    string
 	noGossip  bool
 	timing    string
+	xids      string
+	overrun   string
+	stranger  string
+	allowMIG  bool
 }
 
 const agentLong = `Run the agent of this host: it finds the devices, runs the tasks that the servers assign
@@ -53,12 +58,20 @@ func (a *app) agentCommand() *cobra.Command {
 	f.StringVar(&o.ports, "port-range", "20000-29999", "ports (`FIRST-LAST`) to give to tasks")
 	f.StringVar(&o.cpu, "cpu", "", "`CORES` to offer, such as 8 (default: all)")
 	f.StringVar(&o.memory, "memory", "", "memory (`SIZE`) to offer, such as 64Gi (default: all)")
+	f.StringVar(&o.xids, "xid-actions", "", "what to do about errors of GPUs: a `FILE`, or 79=drain node,31=ignore (default: as llmos xid shows)")
+	f.StringVar(&o.overrun, "memory-overrun", agent.OverrunEnd, "`WHAT` becomes of a task that holds more of a shared device than it was granted: end, warn or off")
+	f.StringVar(&o.stranger, "stranger-memory", "", "`SIZE` of a device's memory that processes of no task may hold before it takes no new work, or off (default: 512Mi)")
+	f.BoolVar(&o.allowMIG, "allow-mig", false, "let llmos mig make and destroy the MIG slices of this host's GPUs")
 	f.BoolVar(&o.noGossip, "no-gossip", false, "find servers by --join alone")
 	f.StringVar(&o.timing, "timing", "lan", "`PROFILE`: lan, or fast for tests on one host")
 	envFlag(f, "devices", "LLMOS_DEVICES_SPEC")
 	envFlag(f, "shared-dir", "LLMOS_SHARED_DIR")
 	envFlag(f, "user", "LLMOS_TASK_USER")
 	envFlag(f, "port-range", "LLMOS_PORT_RANGE")
+	envFlag(f, "xid-actions", "LLMOS_XID_ACTIONS")
+	envFlag(f, "memory-overrun", "LLMOS_MEMORY_OVERRUN")
+	envFlag(f, "stranger-memory", "LLMOS_STRANGER_MEMORY")
+	envFlag(f, "allow-mig", "LLMOS_ALLOW_MIG")
 	return cmd
 }
 
@@ -90,6 +103,18 @@ func (a *app) agentConfig(o *agentFlags) (agent.Config, error) {
 			return cfg, atField(err, "--memory")
 		}
 	}
+	if cfg.XIDs, err = device.ParseXIDActions(o.xids); err != nil {
+		return cfg, atLine(err, "--xid-actions")
+	}
+	switch o.stranger {
+	case "":
+	case "off":
+		cfg.StrangerBytes = -1
+	default:
+		if cfg.StrangerBytes, err = jobspec.ParseBytes(o.stranger); err != nil {
+			return cfg, atField(err, "--stranger-memory")
+		}
+	}
 	switch o.timing {
 	case "lan":
 	case "fast":
@@ -98,6 +123,7 @@ func (a *app) agentConfig(o *agentFlags) (agent.Config, error) {
 		return cfg, invalid("--timing %q is neither lan nor fast", o.timing)
 	}
 	cfg.Listen, cfg.Advertise, cfg.Name, cfg.Join, cfg.Token = o.listen, o.advertise, o.name, o.join, o.token
+	cfg.Overrun, cfg.AllowMIG = o.overrun, o.allowMIG
 	cfg.Devices, cfg.TaskUser, cfg.Gossip, cfg.Version = o.devices, o.user, !o.noGossip, buildOf().Version
 	return cfg, nil
 }

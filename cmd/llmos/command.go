@@ -190,7 +190,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	add("jobs", a.runCommand(), a.planCommand(), a.psCommand(), a.topCommand(), a.logsCommand(), a.whyCommand(), a.checkpointsCommand(), a.forecastCommand(), a.stopCommand(),
 		a.execCommand(), a.shellCommand(), a.forwardCommand())
-	add("cluster", a.nodesCommand(), a.drainCommand(), a.queueCommand(), a.reserveCommand(), a.configCommand(), a.statusCommand(),
+	add("cluster", a.nodesCommand(), a.devicesCommand(), a.drainCommand(), a.repairCommand(), a.migCommand(), a.xidCommand(), a.queueCommand(), a.reserveCommand(), a.configCommand(), a.statusCommand(),
 		a.simulateCommand(), a.historyCommand(), a.tokenCommand(), a.loginCommand())
 	add("processes", a.devCommand(), a.serverCommand(), a.agentCommand())
 	root.AddCommand(a.versionCommand())

@@ -36,6 +36,12 @@ var flagWords = strings.NewReplacer("time_limit", "--time-limit", "count: 2..8",
 // atField puts an error of jobspec's Parse functions at a field.
 func atField(err error, field string) *fault.Error { return fault.From(err).At(field, 0) }
 
+// atLine names the flag of a fault that is at a line of the flag's file.
+func atLine(err error, field string) *fault.Error {
+	f := fault.From(err)
+	return f.At(field, int(f.Fault.Line))
+}
+
 // merge adds the faults that are about fields without one.
 func merge(faults, more jobspec.Faults) jobspec.Faults {
 	known := slices.Clone(faults)

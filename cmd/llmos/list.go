@@ -79,6 +79,9 @@ func (a *app) showNodes(nodes *pb.ListNodesResponse) {
 		if d := n.GetNode().GetDrain(); d != nil {
 			a.printf("%s\n", a.drainText(n))
 		}
+		if why := n.GetNode().GetUnfit(); why != "" {
+			a.printf("%s: takes no new work: %s\n", n.Node.Name, oneLine(why))
+		}
 		for _, trouble := range deviceTroubles(n.GetNode()) {
 			a.printf("%s\n", trouble)
 		}
@@ -100,6 +103,8 @@ func nodeTable(nodes *pb.ListNodesResponse) *table {
 		shown := cell{state, stateColour(state)}
 		if node.GetDrain() != nil {
 			shown = cell{state + ", drained", yellow}
+		} else if node.GetUnfit() != "" {
+			shown = cell{state + ", unfit", yellow}
 		}
 		row := []cell{plain(firstOf(node.GetName(), node.GetId())), shown,
 			plain(milliText(acct.GetCpuAllocated()) + "/" + milliText(node.GetCpuMilli())),

@@ -33,9 +33,10 @@ type narrator struct {
 	since  time.Time // that it waits for that reason
 	told   string    // newest waiting reason that was told
 	newest *pb.Progress
-	epoch  uint64    // newest attempt that was told of
-	cause  string    // newest cause of an attempt's end that was told
-	plain  time.Time // newest progress line
+	epoch  uint64           // newest attempt that was told of
+	warned map[int32]string // by rank: the newest warning of its agent that was told
+	cause  string           // newest cause of an attempt's end that was told
+	plain  time.Time        // newest progress line
 	timing rate
 }
 
@@ -73,6 +74,16 @@ func (n *narrator) see(v *pb.JobView, now time.Time) []string {
 				again = fmt.Sprintf(" again, attempt %d", job.Epoch)
 			}
 			say("runs%s: %s", again, count(all, "task"))
+		}
+	}
+	for _, p := range v.Progress {
+		if said := p.GetWarning() != ""; said != (n.warned[p.Rank] != "") {
+			if n.warned == nil {
+				n.warned = map[int32]string{}
+			}
+			if n.warned[p.Rank] = p.Warning; said {
+				say("rank %d is warned: it %s", p.Rank, oneLine(p.Warning))
+			}
 		}
 	}
 	p := leading(v)

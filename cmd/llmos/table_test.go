@@ -89,6 +89,30 @@ func TestTables(t *testing.T) {
 	golden(t, "why.golden", out.String())
 }
 
+// TestDeviceTables holds what people see of devices and their errors, in a pipe.
+func TestDeviceTables(t *testing.T) {
+	a, out, _ := testApp()
+	nodes := someNodes()
+	nodes.Nodes[0].Node.Unfit = "device GPU-1: XID 79 (the GPU has fallen off the bus)"
+	slice := nodes.Nodes[1].Node.Devices[1]
+	slice.MigProfile, slice.MemoryBytes, slice.Health, slice.Reason = "1g.10gb", 10<<30, pb.DeviceHealth_DEVICE_HEALTH_BLOCKED, "3.0 GiB of its memory are held by process 17, of no task of this node"
+	nodes.Nodes[0].Sample = &pb.NodeSample{Devices: []*pb.DeviceSample{
+		{DeviceId: "GPU-1", Percent: 97, MemoryUsedBytes: 61 << 30, Celsius: 64, Milliwatt: 688_700, EccCorrected: 3},
+		{DeviceId: "GPU-2", Percent: -1, MemoryUsedBytes: -1, Celsius: -1, Milliwatt: -1, EccCorrected: -1, EccUncorrected: -1}}}
+	nodes.Nodes[0].Allocations = []*pb.Allocation{{TaskId: "train-1.e1.r0", Devices: []*pb.DeviceGrant{{DeviceId: "GPU-1"}}}, {TaskId: "small-1.e1.r0", Devices: []*pb.DeviceGrant{{DeviceId: "GPU-1"}, {DeviceId: "GPU-2"}}}}
+	a.showDevices(nodes)
+	a.printf("\n")
+	a.showNodes(nodes)
+	a.printf("\n")
+	a.showXIDs(&pb.XIDActions{Unknown: "drain device", Xids: []*pb.XIDAction{{Code: 31, Action: "ignore", Meaning: "a page fault"}, {Code: 79, Action: "needs reset", Meaning: "fallen off", Changed: true}}}, true)
+	golden(t, "devices.golden", out.String())
+	out.Reset()
+	a.showDevices(&pb.ListNodesResponse{})
+	if out.Len() > 0 {
+		t.Errorf("%s", out)
+	}
+}
+
 // TestTablesOnTerminal holds tables to the width of the terminal and colours to their place.
 func TestTablesOnTerminal(t *testing.T) {
 	for _, width := range []int{widthMax, 200} {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	tea "github.com/charmbracelet/bubbletea"
 	"github.com/spf13/cobra"
 
 	pb "llmos/proto/llmos/v1"
@@ -62,11 +61,7 @@ func (a *app) top(ctx context.Context, s *session, o *topFlags) error {
 		a.printf("%s", b.render(width, 0))
 		return nil
 	}
-	program := tea.NewProgram(&topProgram{board: b, look: look, every: o.every}, tea.WithAltScreen(), tea.WithContext(ctx), tea.WithOutput(a.out), tea.WithInput(a.in))
-	if _, err := program.Run(); err != nil && ctx.Err() == nil {
-		return invalid("the terminal could not be drawn on: %w", err).Hint("llmos top --once prints one look")
-	}
-	return nil
+	return a.watchTop(ctx, b, look, o.every)
 }
 
 // topLook is what one look at the cluster found.
@@ -86,42 +81,3 @@ func lookAt(ctx context.Context, s *session, timeout time.Duration) topLook {
 	jobs, err := s.ListJobs(ctx, &pb.ListJobsRequest{})
 	return topLook{nodes: nodes.GetNodes(), jobs: jobs.GetJobs(), err: err}
 }
-
-// topProgram shows the board on a terminal and looks again now and then.
-type topProgram struct {
-	board         *topBoard
-	look          func() topLook
-	every         time.Duration
-	width, height int
-}
-
-// topDue says that it is time for another look.
-type topDue struct{}
-
-// Init asks for the next look.
-func (p *topProgram) Init() tea.Cmd { return p.wait() }
-
-func (p *topProgram) wait() tea.Cmd {
-	return tea.Tick(p.every, func(time.Time) tea.Msg { return topDue{} })
-}
-
-// Update takes a key, another size of the terminal, or a look.
-func (p *topProgram) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
-	switch msg := msg.(type) {
-	case tea.WindowSizeMsg:
-		p.width, p.height = msg.Width, msg.Height
-	case topDue:
-		return p, func() tea.Msg { return p.look() }
-	case topLook:
-		p.board.take(msg)
-		return p, p.wait()
-	case tea.KeyMsg:
-		if !p.board.key(msg.String()) {
-			return p, tea.Quit
-		}
-	}
-	return p, nil
-}
-
-// View draws the board.
-func (p *topProgram) View() string { return p.board.render(p.width, p.height) }

@@ -68,6 +68,14 @@ func TestTopKeys(t *testing.T) {
 	}
 }
 
+func TestKeyNames(t *testing.T) {
+	for typed, want := range map[string]string{"q": "q", "\x1b[A\x1b[Bs": "up down s", "\x1bOB": "down", "\x1b": "esc", "\r": "enter", "\x03": "ctrl+c", "\x1b[15~": "", "j\x1b[A": "j up"} {
+		if got := strings.Join(keyNames([]byte(typed)), " "); got != want {
+			t.Errorf("%q is %q, want %q", typed, got, want)
+		}
+	}
+}
+
 // TestTopFits: no line is wider than the terminal, no more lines than it has, and a look that
 // failed leaves the last one on the screen.
 func TestTopFits(t *testing.T) {

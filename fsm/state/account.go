@@ -73,7 +73,8 @@ func withGone(n, old *pb.Node, a *pb.NodeAccount) *pb.Node {
 func goneDevice(d *pb.Device) *pb.Device {
 	return &pb.Device{Id: d.Id, Kind: d.Kind, Vendor: d.Vendor, Model: d.Model, MemoryBytes: d.MemoryBytes,
 		Health: pb.DeviceHealth_DEVICE_HEALTH_GONE, Reason: "the node no longer reports it", Index: d.Index,
-		NumaNode: d.NumaNode, BusId: d.BusId, Path: d.Path, Island: d.Island, MigProfile: d.MigProfile, Parent: d.Parent}
+		NumaNode: d.NumaNode, BusId: d.BusId, Path: d.Path, Island: d.Island, MigProfile: d.MigProfile, Parent: d.Parent,
+		PciePath: d.PciePath, Nvlinks: d.Nvlinks}
 }
 
 func healthy(d *pb.Device) bool { return d.Health == pb.DeviceHealth_DEVICE_HEALTH_OK }

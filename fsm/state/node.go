@@ -53,7 +53,8 @@ func CopyNode(n *pb.Node) *pb.Node {
 	return &pb.Node{Id: n.Id, Name: n.Name, Addr: n.Addr, State: n.State, BootId: n.BootId, Version: n.Version,
 		CpuMilli: n.CpuMilli, MemoryBytes: n.MemoryBytes, PortMin: n.PortMin, PortMax: n.PortMax,
 		Devices: slices.Clip(n.Devices), Labels: n.Labels, RegisteredMs: n.RegisteredMs, StateSinceMs: n.StateSinceMs,
-		ModifyIndex: n.ModifyIndex, NumaNodes: n.NumaNodes, Os: n.Os, CpuModel: n.CpuModel, Drain: n.Drain}
+		ModifyIndex: n.ModifyIndex, NumaNodes: n.NumaNodes, Os: n.Os, CpuModel: n.CpuModel, Drain: n.Drain,
+		Unfit: n.Unfit, Interfaces: n.Interfaces, HugePages: n.HugePages, DiskBytes: n.DiskBytes}
 }
 
 // PutNode writes a node, new or changed, and brings its account in line: capacity, devices and

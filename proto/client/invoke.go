@@ -14,6 +14,7 @@ import (
 type policy struct {
 	write bool // a broken connection leaves the outcome unknown
 	again bool // doing it twice is as good as once
+	long  bool // takes minutes by its nature: only the caller bounds it
 }
 
 // policies covers every method of ClusterService; a test holds it to that. A method that
@@ -44,6 +45,9 @@ var policies = map[string]policy{
 	pb.ClusterService_SetSchedulerConfig_FullMethodName: {write: true},
 	pb.ClusterService_DrainNode_FullMethodName:          {write: true, again: true}, // by the node's ID or name
 	pb.ClusterService_GetForecast_FullMethodName:        {again: true},
+	pb.ClusterService_ListCheckpoints_FullMethodName:    {again: true},
+	pb.ClusterService_DivideGPU_FullMethodName:          {write: true, long: true},
+	pb.ClusterService_RepairNode_FullMethodName:         {write: true, again: true}, // what is repaired stays so
 }
 
 // Invoke makes one unary call: grpc.ClientConnInterface. It tries the servers in turn
@@ -55,8 +59,11 @@ func (c *Client) Invoke(ctx context.Context, method string, args, reply any, opt
 		p.write = true
 	}
 	return c.each(ctx, p, func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
-		ctx, cancel := context.WithTimeout(ctx, c.tune.attempt)
-		defer cancel()
+		if !p.long {
+			timed, cancel := context.WithTimeout(ctx, c.tune.attempt)
+			defer cancel()
+			ctx = timed
+		}
 		return false, conn.Invoke(ctx, method, args, reply, opts...)
 	})
 }

@@ -17,6 +17,7 @@ type rule struct {
 	anyone bool               // also without a certificate
 	write  bool               // changes the cluster: a broken connection leaves its outcome unknown
 	leader func(req any) bool // whether this request needs the leader; nil: the asked server answers
+	long   bool               // takes minutes by its nature: only the caller bounds it
 }
 
 var (
@@ -56,12 +57,18 @@ var rules = map[string]rule{
 	pb.ClusterService_DrainNode_FullMethodName:          {roles: people, write: true, leader: always},
 	pb.ClusterService_GetForecast_FullMethodName:        {roles: people, leader: always},
 	pb.ClusterService_ListCheckpoints_FullMethodName:    {roles: people, leader: unlessStale},
+	pb.ClusterService_DivideGPU_FullMethodName:          {roles: people, write: true, leader: always, long: true},
+	pb.ClusterService_RepairNode_FullMethodName:         {roles: people, write: true, leader: always},
 
 	pb.JoinService_Join_FullMethodName:  {roles: members, anyone: true, write: true, leader: always},
 	pb.JoinService_Renew_FullMethodName: {roles: members},
 
-	pb.SessionService_Connect_FullMethodName:      {roles: agents},
-	pb.AgentService_ReadLogs_FullMethodName:       {}, // served by agents, never here
+	pb.SessionService_Connect_FullMethodName: {roles: agents},
+
+	// Served by agents, never here.
+	pb.AgentService_ReadLogs_FullMethodName:       {},
+	pb.AgentService_DivideGPU_FullMethodName:      {},
+	pb.AgentService_RepairNode_FullMethodName:     {},
 	pb.AgentService_Exec_FullMethodName:           {},
 	pb.AgentService_Forward_FullMethodName:        {},
 	pb.AgentService_ReadCheckpoint_FullMethodName: {},

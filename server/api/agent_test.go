@@ -22,6 +22,7 @@ type fakeAgent struct {
 	hung    bool // answers nothing
 	cuts    int  // streams that break after their next chunk
 	streams int
+	asked   string // what an operator had it do last
 }
 
 type taskOutput struct {

@@ -47,6 +47,8 @@ type Backend interface {
 	Progress(jobID string) []*pb.Progress
 	// Stalls names the ranks of a running job that make no progress; from the leader alone.
 	Stalls(jobID string) []*pb.Stall
+	// NodeSample gives what a node was last seen to have left; nil when nothing has come; from the leader alone.
+	NodeSample(nodeID string) *pb.NodeSample
 	// ClusterStatus gives all of the status but the numbers of nodes, devices and jobs:
 	// who answers, Raft's view, the state's hash and what the check of its invariants
 	// found. Never nil; the caller may change it. With local it asks nobody else.

@@ -184,7 +184,11 @@ func eachMethod(visit func(full string, m protoreflect.MethodDescriptor)) {
 }
 
 func (g *gate) forwardUnary(ctx context.Context, conn *grpc.ClientConn, c call, method string, req proto.Message) (proto.Message, error) {
-	ctx, cancel := context.WithTimeout(vouch(ctx, c), forwardLimit)
+	limit := forwardLimit
+	if rules[method].long {
+		limit = divideTimeout
+	}
+	ctx, cancel := context.WithTimeout(vouch(ctx, c), limit)
 	defer cancel()
 	reply := g.types[method].out.New().Interface()
 	if err := conn.Invoke(ctx, method, req, reply); err != nil {

@@ -24,8 +24,14 @@ func (s *cluster) ListNodes(ctx context.Context, req *pb.ListNodesRequest) (*pb.
 	resp := &pb.ListNodesResponse{Index: st.Index()}
 	for n := range st.Nodes() {
 		v := &pb.NodeView{Node: n, Account: st.Account(n.Id)}
-		for range st.NodeTasks(n.Id) {
+		for t := range st.NodeTasks(n.Id) {
 			v.Tasks++
+			if a := st.Allocation(t.Id); a != nil && req.GetDetail() {
+				v.Allocations = append(v.Allocations, a)
+			}
+		}
+		if req.GetDetail() {
+			v.Sample = s.b.NodeSample(n.Id)
 		}
 		resp.Nodes = append(resp.Nodes, v)
 	}

@@ -296,6 +296,10 @@ func (b *backend) Progress(string) []*pb.Progress {
 	return b.r.progress
 }
 
+func (b *backend) NodeSample(id string) *pb.NodeSample {
+	return &pb.NodeSample{TimeMs: 7, DiskFreeBytes: int64(len(id))}
+}
+
 func (b *backend) ClusterStatus(context.Context, bool) *pb.ClusterStatus {
 	id, addr, _ := b.Leader()
 	hash := b.Stale().Hash()

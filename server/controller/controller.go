@@ -133,7 +133,7 @@ func (c *Controller) Step(ev Event, now time.Duration) {
 	case InventoryChanged:
 		c.hear(ev.NodeID)
 		if s := c.sessions[ev.NodeID]; s != nil {
-			c.reports.add(&report{node: ev.NodeID, session: s.id, kind: reportInventory, register: ev.Node})
+			c.reports.add(&report{node: ev.NodeID, session: s.id, kind: reportInventory, register: c.told(ev.Node)})
 		}
 	case ReportsArrived:
 		c.hear(ev.NodeID)

@@ -68,7 +68,7 @@ func (c *Controller) openSession(ev SessionOpened) {
 		welcome.ServerAddrs = c.cfg.ServerAddrs()
 	}
 	c.send(s, &pb.ServerMessage{Message: &pb.ServerMessage_Welcome{Welcome: welcome}})
-	c.reports.add(&report{node: s.node, session: s.id, kind: reportHello, register: ev.Hello.GetNode(), reports: reports})
+	c.reports.add(&report{node: s.node, session: s.id, kind: reportHello, register: c.told(ev.Hello.GetNode()), reports: reports})
 }
 
 func (c *Controller) dropSession(s *session) {

@@ -12,7 +12,7 @@ import (
 )
 
 func nodeValue(st *state.State, n *pb.Node, a *pb.NodeAccount) scheduler.Node {
-	v := scheduler.Node{ID: n.Id, Name: n.Name, Status: statusOf(n.State), Labels: labelsOf(n), Drained: n.Drain != nil,
+	v := scheduler.Node{ID: n.Id, Name: n.Name, Status: statusOf(n.State), Labels: labelsOf(n), Drained: n.Drain != nil || n.Unfit != "", Unfit: n.Unfit != "",
 		CPU: a.GetCpuCapacity(), CPUFree: a.GetCpuCapacity() - a.GetCpuAllocated(),
 		Memory: a.GetMemoryCapacity(), MemFree: a.GetMemoryCapacity() - a.GetMemoryAllocated(),
 		PortMin: a.GetPortMin(), PortMax: a.GetPortMax(), Ports: a.GetPortsAllocated()}
@@ -36,6 +36,9 @@ func nodeValue(st *state.State, n *pb.Node, a *pb.NodeAccount) scheduler.Node {
 		if at, known := places[d.DeviceId]; known {
 			spec := n.Devices[at]
 			device.NUMA, device.Island, device.Profile = spec.NumaNode, spec.Island, spec.MigProfile
+			if spec.Kind == kindTPU {
+				device.Profile = kindTPU
+			}
 		}
 		v.Devices = append(v.Devices, device)
 	}
@@ -117,13 +120,30 @@ func SpecValue(spec *pb.JobSpec) scheduler.Job {
 	return v
 }
 
+// kindTPU is a kind of device that no GPU job can use. It is a profile to the scheduler, so that
+// only those jobs get one that ask for its models.
+const kindTPU = "tpu"
+
+// asksForTPU says whether every model that a task can use is one of a TPU.
+func asksForTPU(r *pb.Resources) bool {
+	models := r.GetGpuModels()
+	if r.GetGpuModel() != "" {
+		models = []string{r.GetGpuModel()}
+	}
+	return len(models) > 0 && !slices.ContainsFunc(models, func(m string) bool { return !strings.HasPrefix(m, "TPU-") })
+}
+
 // defaultQueue takes the jobs that name no queue.
 const defaultQueue = "default"
 
 func requestValue(r *pb.RoleSpec) scheduler.Request {
 	res := r.GetResources()
+	profile := res.GetMigProfile()
+	if profile == "" && asksForTPU(res) {
+		profile = kindTPU
+	}
 	return scheduler.Request{CPU: res.GetCpuMilli(), Memory: res.GetMemoryBytes(), GPUs: res.GetGpus(), Share: res.GetGpuShareMilli(),
-		GPUMemory: res.GetGpuMemoryBytes(), Model: res.GetGpuModel(), Models: res.GetGpuModels(), Profile: res.GetMigProfile(),
+		GPUMemory: res.GetGpuMemoryBytes(), Model: res.GetGpuModel(), Models: res.GetGpuModels(), Profile: profile,
 		NUMA: res.GetNuma(), Ports: int32(len(r.Ports))}
 }
 

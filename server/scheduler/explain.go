@@ -93,13 +93,16 @@ func (r *room) notReady(job *Job, empty *room) Reason {
 	if job.Where != nil {
 		defer empty.reopen(empty.close(empty.condition(job.Where).nodes))
 	}
-	var silent, drained []string
+	var silent, drained, unfit []string
 	sick := 0
 	for i := range r.spec {
 		n := &r.spec[i]
 		switch {
 		case n.Status != NodeReady:
 			silent = append(silent, n.called())
+			continue
+		case n.Unfit:
+			unfit = append(unfit, n.called())
 			continue
 		case n.Drained:
 			drained = append(drained, n.called())
@@ -111,9 +114,9 @@ func (r *room) notReady(job *Job, empty *room) Reason {
 			}
 		}
 	}
-	away := awayWords(silent, drained)
-	if len(silent)+len(drained) == len(r.spec) {
-		return Reason{Cause: CauseNotReady, Text: "no node is ready: " + away, Remedy: awayRemedy(silent)}
+	away := awayWords(silent, drained, unfit)
+	if len(silent)+len(drained)+len(unfit) == len(r.spec) {
+		return Reason{Cause: CauseNotReady, Text: "no node is ready: " + away, Remedy: awayRemedy(silent, drained)}
 	}
 	missing := false
 	for _, g := range empty.groupsOf(job, leastCounts(job)) {
@@ -125,6 +128,9 @@ func (r *room) notReady(job *Job, empty *room) Reason {
 	case len(drained) > 0:
 		return Reason{Cause: CauseNotReady, Text: "fits only with nodes that take no work: " + away,
 			Remedy: "bring these nodes back, or add others; llmos drain NODE --undo ends a drain"}
+	case len(unfit) > 0:
+		return Reason{Cause: CauseNotReady, Text: "fits only with nodes that take no work: " + away,
+			Remedy: "llmos nodes says what is wrong with them; llmos repair NODE when it is put right"}
 	case len(silent) > 0:
 		return Reason{Cause: CauseNotReady, Text: "fits only with nodes that do not answer: " + away, Remedy: "bring these nodes back, or add others"}
 	case sick > 0:
@@ -135,7 +141,7 @@ func (r *room) notReady(job *Job, empty *room) Reason {
 }
 
 // awayWords names the nodes that take no work.
-func awayWords(silent, drained []string) string {
+func awayWords(silent, drained, unfit []string) string {
 	var parts []string
 	if len(silent) > 0 {
 		parts = append(parts, listed(silent, holdersShown)+silentVerb(len(silent)))
@@ -147,11 +153,21 @@ func awayWords(silent, drained []string) string {
 		}
 		parts = append(parts, listed(drained, holdersShown)+verb)
 	}
+	if len(unfit) > 0 {
+		verb := " are unfit"
+		if len(unfit) == 1 {
+			verb = " is unfit"
+		}
+		parts = append(parts, listed(unfit, holdersShown)+verb)
+	}
 	return strings.Join(parts, ", ")
 }
 
-func awayRemedy(silent []string) string {
-	if len(silent) == 0 {
+func awayRemedy(silent, drained []string) string {
+	switch {
+	case len(silent)+len(drained) == 0:
+		return "llmos nodes says what is wrong with them; llmos repair NODE when it is put right"
+	case len(silent) == 0:
 		return "end the drain: llmos drain NODE --undo"
 	}
 	return "start the agents again; llmos nodes shows since when they are silent"

@@ -56,7 +56,8 @@ type Node struct {
 	Holdings []Holding         // what jobs hold here, for explanations
 
 	Version  uint64  // grows when anything of the node changes; 0: unknown, it is always read anew
-	Drained  bool    // by an operator: no new work
+	Drained  bool    // by an operator, or unfit: no new work
+	Unfit    bool    // its agent holds an error of its hardware against it; then it is drained too
 	Holds    []Input // artifacts that lie here, by ID
 	LinkRate float64 // measured bandwidth of its network in bytes per second; 0: unknown
 }

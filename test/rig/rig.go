@@ -29,7 +29,7 @@ type Config struct {
 	Servers int
 	Agents  int
 	Devices string   // of each agent, as `llmos agent --devices`
-	Timing  string   // `llmos server --timing`; empty: the default
+	Timing  string   // `--timing` of servers and agents; empty: the default
 	Extra   []string // more flags for every server
 	// Host gives process i of a kind ("server" or "agent") the command to run it under and
 	// its IP address. nil: no prefix and 127.0.0.1.
@@ -141,6 +141,9 @@ func (c *Cluster) AddAgent(ctx context.Context, i int) (*Process, error) {
 	lo := 20000 + 500*i
 	p.argv = append(p.argv, "--name", p.Name, "--shared-dir", c.SharedDir(), "--join", c.ServerAddrs(),
 		"--port-range", fmt.Sprintf("%d-%d", lo, lo+499))
+	if c.Timing != "" {
+		p.argv = append(p.argv, "--timing", c.Timing)
+	}
 	if c.Devices != "" {
 		p.argv = append(p.argv, "--devices", c.Devices)
 	}

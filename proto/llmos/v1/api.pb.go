@@ -2449,6 +2449,7 @@ func (x *WatchJobRequest) GetAfterIndex() uint64 {
 type ListNodesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Detail        bool                   `protobuf:"varint,2,opt,name=detail,proto3" json:"detail,omitempty"` // with samples and allocations
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2490,11 +2491,20 @@ func (x *ListNodesRequest) GetStale() bool {
 	return false
 }
 
+func (x *ListNodesRequest) GetDetail() bool {
+	if x != nil {
+		return x.Detail
+	}
+	return false
+}
+
 type NodeView struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Account       *NodeAccount           `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
 	Tasks         int32                  `protobuf:"varint,3,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	Sample        *NodeSample            `protobuf:"bytes,4,opt,name=sample,proto3" json:"sample,omitempty"`           // asked for by detail: the newest; absent when none has come to this server
+	Allocations   []*Allocation          `protobuf:"bytes,5,rep,name=allocations,proto3" json:"allocations,omitempty"` // asked for by detail: what its tasks hold, by task
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2548,6 +2558,20 @@ func (x *NodeView) GetTasks() int32 {
 		return x.Tasks
 	}
 	return 0
+}
+
+func (x *NodeView) GetSample() *NodeSample {
+	if x != nil {
+		return x.Sample
+	}
+	return nil
+}
+
+func (x *NodeView) GetAllocations() []*Allocation {
+	if x != nil {
+		return x.Allocations
+	}
+	return nil
 }
 
 type ListNodesResponse struct {
@@ -3275,13 +3299,16 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x0fWatchJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1f\n" +
 	"\vafter_index\x18\x02 \x01(\x04R\n" +
-	"afterIndex\"(\n" +
+	"afterIndex\"@\n" +
 	"\x10ListNodesRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"u\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\bR\x06detail\"\xdb\x01\n" +
 	"\bNodeView\x12\"\n" +
 	"\x04node\x18\x01 \x01(\v2\x0e.llmos.v1.NodeR\x04node\x12/\n" +
 	"\aaccount\x18\x02 \x01(\v2\x15.llmos.v1.NodeAccountR\aaccount\x12\x14\n" +
-	"\x05tasks\x18\x03 \x01(\x05R\x05tasks\"S\n" +
+	"\x05tasks\x18\x03 \x01(\x05R\x05tasks\x12,\n" +
+	"\x06sample\x18\x04 \x01(\v2\x14.llmos.v1.NodeSampleR\x06sample\x126\n" +
+	"\vallocations\x18\x05 \x03(\v2\x14.llmos.v1.AllocationR\vallocations\"S\n" +
 	"\x11ListNodesResponse\x12(\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x12.llmos.v1.NodeViewR\x05nodes\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\",\n" +
@@ -3336,7 +3363,7 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x15CHECKPOINT_STATE_GOOD\x10\x01\x12\x1c\n" +
 	"\x18CHECKPOINT_STATE_PARTIAL\x10\x02\x12 \n" +
 	"\x1cCHECKPOINT_STATE_UNREACHABLE\x10\x03\x12\x1b\n" +
-	"\x17CHECKPOINT_STATE_BROKEN\x10\x042\xb1\x13\n" +
+	"\x17CHECKPOINT_STATE_BROKEN\x10\x042\x8e\x15\n" +
 	"\x0eClusterService\x12Y\n" +
 	"\tSubmitJob\x12\x1a.llmos.v1.SubmitJobRequest\x1a\x1b.llmos.v1.SubmitJobResponse\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/jobs\x12O\n" +
 	"\x06GetJob\x12\x17.llmos.v1.GetJobRequest\x1a\x11.llmos.v1.JobView\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs/{job_id}\x12S\n" +
@@ -3370,7 +3397,10 @@ const file_llmos_v1_api_proto_rawDesc = "" +
 	"\x12SetSchedulerConfig\x12#.llmos.v1.SetSchedulerConfigRequest\x1a$.llmos.v1.SetSchedulerConfigResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\x1a\x14/v1/config/scheduler\x12j\n" +
 	"\tDrainNode\x12\x1a.llmos.v1.DrainNodeRequest\x1a\x1b.llmos.v1.DrainNodeResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/nodes/{node_id}:drain\x12}\n" +
 	"\x0fListCheckpoints\x12 .llmos.v1.ListCheckpointsRequest\x1a!.llmos.v1.ListCheckpointsResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/jobs/{job_id}/checkpoints\x12c\n" +
-	"\vGetForecast\x12\x1c.llmos.v1.GetForecastRequest\x1a\x12.llmos.v1.Forecast\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/jobs/{job_id}:forecastB\x1eZ\x1cllmos/proto/llmos/v1;llmosv1b\x06proto3"
+	"\vGetForecast\x12\x1c.llmos.v1.GetForecastRequest\x1a\x12.llmos.v1.Forecast\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/jobs/{job_id}:forecast\x12k\n" +
+	"\tDivideGPU\x12\x1a.llmos.v1.DivideGPURequest\x1a\x1b.llmos.v1.DivideGPUResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/nodes/{node_id}:divide\x12n\n" +
+	"\n" +
+	"RepairNode\x12\x1b.llmos.v1.RepairNodeRequest\x1a\x1c.llmos.v1.RepairNodeResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/nodes/{node_id}:repairB\x1eZ\x1cllmos/proto/llmos/v1;llmosv1b\x06proto3"
 
 var (
 	file_llmos_v1_api_proto_rawDescOnce sync.Once
@@ -3454,13 +3484,18 @@ var file_llmos_v1_api_proto_goTypes = []any{
 	(*Checkpoint)(nil),                 // 64: llmos.v1.Checkpoint
 	(*Node)(nil),                       // 65: llmos.v1.Node
 	(*NodeAccount)(nil),                // 66: llmos.v1.NodeAccount
-	(MemberRole)(0),                    // 67: llmos.v1.MemberRole
-	(*ReadLogsRequest)(nil),            // 68: llmos.v1.ReadLogsRequest
-	(*ExecInput)(nil),                  // 69: llmos.v1.ExecInput
-	(*ForwardInput)(nil),               // 70: llmos.v1.ForwardInput
-	(*LogChunk)(nil),                   // 71: llmos.v1.LogChunk
-	(*ExecOutput)(nil),                 // 72: llmos.v1.ExecOutput
-	(*ForwardOutput)(nil),              // 73: llmos.v1.ForwardOutput
+	(*NodeSample)(nil),                 // 67: llmos.v1.NodeSample
+	(MemberRole)(0),                    // 68: llmos.v1.MemberRole
+	(*ReadLogsRequest)(nil),            // 69: llmos.v1.ReadLogsRequest
+	(*ExecInput)(nil),                  // 70: llmos.v1.ExecInput
+	(*ForwardInput)(nil),               // 71: llmos.v1.ForwardInput
+	(*DivideGPURequest)(nil),           // 72: llmos.v1.DivideGPURequest
+	(*RepairNodeRequest)(nil),          // 73: llmos.v1.RepairNodeRequest
+	(*LogChunk)(nil),                   // 74: llmos.v1.LogChunk
+	(*ExecOutput)(nil),                 // 75: llmos.v1.ExecOutput
+	(*ForwardOutput)(nil),              // 76: llmos.v1.ForwardOutput
+	(*DivideGPUResponse)(nil),          // 77: llmos.v1.DivideGPUResponse
+	(*RepairNodeResponse)(nil),         // 78: llmos.v1.RepairNodeResponse
 }
 var file_llmos_v1_api_proto_depIdxs = []int32{
 	51, // 0: llmos.v1.SubmitJobRequest.spec:type_name -> llmos.v1.JobSpec
@@ -3493,64 +3528,70 @@ var file_llmos_v1_api_proto_depIdxs = []int32{
 	39, // 27: llmos.v1.ForecastSeries.band:type_name -> llmos.v1.ForecastPoint
 	65, // 28: llmos.v1.NodeView.node:type_name -> llmos.v1.Node
 	66, // 29: llmos.v1.NodeView.account:type_name -> llmos.v1.NodeAccount
-	42, // 30: llmos.v1.ListNodesResponse.nodes:type_name -> llmos.v1.NodeView
-	47, // 31: llmos.v1.ClusterStatus.servers:type_name -> llmos.v1.ServerStatus
-	67, // 32: llmos.v1.CreateJoinTokenRequest.role:type_name -> llmos.v1.MemberRole
-	1,  // 33: llmos.v1.ClusterService.SubmitJob:input_type -> llmos.v1.SubmitJobRequest
-	3,  // 34: llmos.v1.ClusterService.GetJob:input_type -> llmos.v1.GetJobRequest
-	6,  // 35: llmos.v1.ClusterService.ListJobs:input_type -> llmos.v1.ListJobsRequest
-	8,  // 36: llmos.v1.ClusterService.StopJob:input_type -> llmos.v1.StopJobRequest
-	10, // 37: llmos.v1.ClusterService.ExplainJob:input_type -> llmos.v1.ExplainJobRequest
-	40, // 38: llmos.v1.ClusterService.WatchJob:input_type -> llmos.v1.WatchJobRequest
-	68, // 39: llmos.v1.ClusterService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
-	69, // 40: llmos.v1.ClusterService.Exec:input_type -> llmos.v1.ExecInput
-	70, // 41: llmos.v1.ClusterService.Forward:input_type -> llmos.v1.ForwardInput
-	41, // 42: llmos.v1.ClusterService.ListNodes:input_type -> llmos.v1.ListNodesRequest
-	44, // 43: llmos.v1.ClusterService.RemoveNode:input_type -> llmos.v1.RemoveNodeRequest
-	46, // 44: llmos.v1.ClusterService.GetStatus:input_type -> llmos.v1.GetStatusRequest
-	49, // 45: llmos.v1.ClusterService.CreateJoinToken:input_type -> llmos.v1.CreateJoinTokenRequest
-	12, // 46: llmos.v1.ClusterService.PlanJob:input_type -> llmos.v1.PlanJobRequest
-	15, // 47: llmos.v1.ClusterService.ListQueues:input_type -> llmos.v1.ListQueuesRequest
-	18, // 48: llmos.v1.ClusterService.SetQueues:input_type -> llmos.v1.SetQueuesRequest
-	20, // 49: llmos.v1.ClusterService.ListUsage:input_type -> llmos.v1.ListUsageRequest
-	22, // 50: llmos.v1.ClusterService.CreateReservation:input_type -> llmos.v1.CreateReservationRequest
-	24, // 51: llmos.v1.ClusterService.RemoveReservation:input_type -> llmos.v1.RemoveReservationRequest
-	26, // 52: llmos.v1.ClusterService.ListReservations:input_type -> llmos.v1.ListReservationsRequest
-	28, // 53: llmos.v1.ClusterService.GetSchedulerConfig:input_type -> llmos.v1.GetSchedulerConfigRequest
-	29, // 54: llmos.v1.ClusterService.SetSchedulerConfig:input_type -> llmos.v1.SetSchedulerConfigRequest
-	31, // 55: llmos.v1.ClusterService.DrainNode:input_type -> llmos.v1.DrainNodeRequest
-	33, // 56: llmos.v1.ClusterService.ListCheckpoints:input_type -> llmos.v1.ListCheckpointsRequest
-	36, // 57: llmos.v1.ClusterService.GetForecast:input_type -> llmos.v1.GetForecastRequest
-	2,  // 58: llmos.v1.ClusterService.SubmitJob:output_type -> llmos.v1.SubmitJobResponse
-	4,  // 59: llmos.v1.ClusterService.GetJob:output_type -> llmos.v1.JobView
-	7,  // 60: llmos.v1.ClusterService.ListJobs:output_type -> llmos.v1.ListJobsResponse
-	9,  // 61: llmos.v1.ClusterService.StopJob:output_type -> llmos.v1.StopJobResponse
-	11, // 62: llmos.v1.ClusterService.ExplainJob:output_type -> llmos.v1.Explanation
-	4,  // 63: llmos.v1.ClusterService.WatchJob:output_type -> llmos.v1.JobView
-	71, // 64: llmos.v1.ClusterService.ReadLogs:output_type -> llmos.v1.LogChunk
-	72, // 65: llmos.v1.ClusterService.Exec:output_type -> llmos.v1.ExecOutput
-	73, // 66: llmos.v1.ClusterService.Forward:output_type -> llmos.v1.ForwardOutput
-	43, // 67: llmos.v1.ClusterService.ListNodes:output_type -> llmos.v1.ListNodesResponse
-	45, // 68: llmos.v1.ClusterService.RemoveNode:output_type -> llmos.v1.RemoveNodeResponse
-	48, // 69: llmos.v1.ClusterService.GetStatus:output_type -> llmos.v1.ClusterStatus
-	50, // 70: llmos.v1.ClusterService.CreateJoinToken:output_type -> llmos.v1.CreateJoinTokenResponse
-	13, // 71: llmos.v1.ClusterService.PlanJob:output_type -> llmos.v1.PlanJobResponse
-	16, // 72: llmos.v1.ClusterService.ListQueues:output_type -> llmos.v1.ListQueuesResponse
-	19, // 73: llmos.v1.ClusterService.SetQueues:output_type -> llmos.v1.SetQueuesResponse
-	21, // 74: llmos.v1.ClusterService.ListUsage:output_type -> llmos.v1.ListUsageResponse
-	23, // 75: llmos.v1.ClusterService.CreateReservation:output_type -> llmos.v1.CreateReservationResponse
-	25, // 76: llmos.v1.ClusterService.RemoveReservation:output_type -> llmos.v1.RemoveReservationResponse
-	27, // 77: llmos.v1.ClusterService.ListReservations:output_type -> llmos.v1.ListReservationsResponse
-	63, // 78: llmos.v1.ClusterService.GetSchedulerConfig:output_type -> llmos.v1.SchedulerConfig
-	30, // 79: llmos.v1.ClusterService.SetSchedulerConfig:output_type -> llmos.v1.SetSchedulerConfigResponse
-	32, // 80: llmos.v1.ClusterService.DrainNode:output_type -> llmos.v1.DrainNodeResponse
-	34, // 81: llmos.v1.ClusterService.ListCheckpoints:output_type -> llmos.v1.ListCheckpointsResponse
-	37, // 82: llmos.v1.ClusterService.GetForecast:output_type -> llmos.v1.Forecast
-	58, // [58:83] is the sub-list for method output_type
-	33, // [33:58] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	67, // 30: llmos.v1.NodeView.sample:type_name -> llmos.v1.NodeSample
+	55, // 31: llmos.v1.NodeView.allocations:type_name -> llmos.v1.Allocation
+	42, // 32: llmos.v1.ListNodesResponse.nodes:type_name -> llmos.v1.NodeView
+	47, // 33: llmos.v1.ClusterStatus.servers:type_name -> llmos.v1.ServerStatus
+	68, // 34: llmos.v1.CreateJoinTokenRequest.role:type_name -> llmos.v1.MemberRole
+	1,  // 35: llmos.v1.ClusterService.SubmitJob:input_type -> llmos.v1.SubmitJobRequest
+	3,  // 36: llmos.v1.ClusterService.GetJob:input_type -> llmos.v1.GetJobRequest
+	6,  // 37: llmos.v1.ClusterService.ListJobs:input_type -> llmos.v1.ListJobsRequest
+	8,  // 38: llmos.v1.ClusterService.StopJob:input_type -> llmos.v1.StopJobRequest
+	10, // 39: llmos.v1.ClusterService.ExplainJob:input_type -> llmos.v1.ExplainJobRequest
+	40, // 40: llmos.v1.ClusterService.WatchJob:input_type -> llmos.v1.WatchJobRequest
+	69, // 41: llmos.v1.ClusterService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
+	70, // 42: llmos.v1.ClusterService.Exec:input_type -> llmos.v1.ExecInput
+	71, // 43: llmos.v1.ClusterService.Forward:input_type -> llmos.v1.ForwardInput
+	41, // 44: llmos.v1.ClusterService.ListNodes:input_type -> llmos.v1.ListNodesRequest
+	44, // 45: llmos.v1.ClusterService.RemoveNode:input_type -> llmos.v1.RemoveNodeRequest
+	46, // 46: llmos.v1.ClusterService.GetStatus:input_type -> llmos.v1.GetStatusRequest
+	49, // 47: llmos.v1.ClusterService.CreateJoinToken:input_type -> llmos.v1.CreateJoinTokenRequest
+	12, // 48: llmos.v1.ClusterService.PlanJob:input_type -> llmos.v1.PlanJobRequest
+	15, // 49: llmos.v1.ClusterService.ListQueues:input_type -> llmos.v1.ListQueuesRequest
+	18, // 50: llmos.v1.ClusterService.SetQueues:input_type -> llmos.v1.SetQueuesRequest
+	20, // 51: llmos.v1.ClusterService.ListUsage:input_type -> llmos.v1.ListUsageRequest
+	22, // 52: llmos.v1.ClusterService.CreateReservation:input_type -> llmos.v1.CreateReservationRequest
+	24, // 53: llmos.v1.ClusterService.RemoveReservation:input_type -> llmos.v1.RemoveReservationRequest
+	26, // 54: llmos.v1.ClusterService.ListReservations:input_type -> llmos.v1.ListReservationsRequest
+	28, // 55: llmos.v1.ClusterService.GetSchedulerConfig:input_type -> llmos.v1.GetSchedulerConfigRequest
+	29, // 56: llmos.v1.ClusterService.SetSchedulerConfig:input_type -> llmos.v1.SetSchedulerConfigRequest
+	31, // 57: llmos.v1.ClusterService.DrainNode:input_type -> llmos.v1.DrainNodeRequest
+	33, // 58: llmos.v1.ClusterService.ListCheckpoints:input_type -> llmos.v1.ListCheckpointsRequest
+	36, // 59: llmos.v1.ClusterService.GetForecast:input_type -> llmos.v1.GetForecastRequest
+	72, // 60: llmos.v1.ClusterService.DivideGPU:input_type -> llmos.v1.DivideGPURequest
+	73, // 61: llmos.v1.ClusterService.RepairNode:input_type -> llmos.v1.RepairNodeRequest
+	2,  // 62: llmos.v1.ClusterService.SubmitJob:output_type -> llmos.v1.SubmitJobResponse
+	4,  // 63: llmos.v1.ClusterService.GetJob:output_type -> llmos.v1.JobView
+	7,  // 64: llmos.v1.ClusterService.ListJobs:output_type -> llmos.v1.ListJobsResponse
+	9,  // 65: llmos.v1.ClusterService.StopJob:output_type -> llmos.v1.StopJobResponse
+	11, // 66: llmos.v1.ClusterService.ExplainJob:output_type -> llmos.v1.Explanation
+	4,  // 67: llmos.v1.ClusterService.WatchJob:output_type -> llmos.v1.JobView
+	74, // 68: llmos.v1.ClusterService.ReadLogs:output_type -> llmos.v1.LogChunk
+	75, // 69: llmos.v1.ClusterService.Exec:output_type -> llmos.v1.ExecOutput
+	76, // 70: llmos.v1.ClusterService.Forward:output_type -> llmos.v1.ForwardOutput
+	43, // 71: llmos.v1.ClusterService.ListNodes:output_type -> llmos.v1.ListNodesResponse
+	45, // 72: llmos.v1.ClusterService.RemoveNode:output_type -> llmos.v1.RemoveNodeResponse
+	48, // 73: llmos.v1.ClusterService.GetStatus:output_type -> llmos.v1.ClusterStatus
+	50, // 74: llmos.v1.ClusterService.CreateJoinToken:output_type -> llmos.v1.CreateJoinTokenResponse
+	13, // 75: llmos.v1.ClusterService.PlanJob:output_type -> llmos.v1.PlanJobResponse
+	16, // 76: llmos.v1.ClusterService.ListQueues:output_type -> llmos.v1.ListQueuesResponse
+	19, // 77: llmos.v1.ClusterService.SetQueues:output_type -> llmos.v1.SetQueuesResponse
+	21, // 78: llmos.v1.ClusterService.ListUsage:output_type -> llmos.v1.ListUsageResponse
+	23, // 79: llmos.v1.ClusterService.CreateReservation:output_type -> llmos.v1.CreateReservationResponse
+	25, // 80: llmos.v1.ClusterService.RemoveReservation:output_type -> llmos.v1.RemoveReservationResponse
+	27, // 81: llmos.v1.ClusterService.ListReservations:output_type -> llmos.v1.ListReservationsResponse
+	63, // 82: llmos.v1.ClusterService.GetSchedulerConfig:output_type -> llmos.v1.SchedulerConfig
+	30, // 83: llmos.v1.ClusterService.SetSchedulerConfig:output_type -> llmos.v1.SetSchedulerConfigResponse
+	32, // 84: llmos.v1.ClusterService.DrainNode:output_type -> llmos.v1.DrainNodeResponse
+	34, // 85: llmos.v1.ClusterService.ListCheckpoints:output_type -> llmos.v1.ListCheckpointsResponse
+	37, // 86: llmos.v1.ClusterService.GetForecast:output_type -> llmos.v1.Forecast
+	77, // 87: llmos.v1.ClusterService.DivideGPU:output_type -> llmos.v1.DivideGPUResponse
+	78, // 88: llmos.v1.ClusterService.RepairNode:output_type -> llmos.v1.RepairNodeResponse
+	62, // [62:89] is the sub-list for method output_type
+	35, // [35:62] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_api_proto_init() }

@@ -46,6 +46,8 @@ const (
 	ClusterService_DrainNode_FullMethodName          = "/llmos.v1.ClusterService/DrainNode"
 	ClusterService_ListCheckpoints_FullMethodName    = "/llmos.v1.ClusterService/ListCheckpoints"
 	ClusterService_GetForecast_FullMethodName        = "/llmos.v1.ClusterService/GetForecast"
+	ClusterService_DivideGPU_FullMethodName          = "/llmos.v1.ClusterService/DivideGPU"
+	ClusterService_RepairNode_FullMethodName         = "/llmos.v1.ClusterService/RepairNode"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -77,6 +79,8 @@ type ClusterServiceClient interface {
 	DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error)
 	ListCheckpoints(ctx context.Context, in *ListCheckpointsRequest, opts ...grpc.CallOption) (*ListCheckpointsResponse, error)
 	GetForecast(ctx context.Context, in *GetForecastRequest, opts ...grpc.CallOption) (*Forecast, error)
+	DivideGPU(ctx context.Context, in *DivideGPURequest, opts ...grpc.CallOption) (*DivideGPUResponse, error)
+	RepairNode(ctx context.Context, in *RepairNodeRequest, opts ...grpc.CallOption) (*RepairNodeResponse, error)
 }
 
 type clusterServiceClient struct {
@@ -361,6 +365,26 @@ func (c *clusterServiceClient) GetForecast(ctx context.Context, in *GetForecastR
 	return out, nil
 }
 
+func (c *clusterServiceClient) DivideGPU(ctx context.Context, in *DivideGPURequest, opts ...grpc.CallOption) (*DivideGPUResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DivideGPUResponse)
+	err := c.cc.Invoke(ctx, ClusterService_DivideGPU_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) RepairNode(ctx context.Context, in *RepairNodeRequest, opts ...grpc.CallOption) (*RepairNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RepairNodeResponse)
+	err := c.cc.Invoke(ctx, ClusterService_RepairNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -390,6 +414,8 @@ type ClusterServiceServer interface {
 	DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error)
 	ListCheckpoints(context.Context, *ListCheckpointsRequest) (*ListCheckpointsResponse, error)
 	GetForecast(context.Context, *GetForecastRequest) (*Forecast, error)
+	DivideGPU(context.Context, *DivideGPURequest) (*DivideGPUResponse, error)
+	RepairNode(context.Context, *RepairNodeRequest) (*RepairNodeResponse, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -474,6 +500,12 @@ func (UnimplementedClusterServiceServer) ListCheckpoints(context.Context, *ListC
 }
 func (UnimplementedClusterServiceServer) GetForecast(context.Context, *GetForecastRequest) (*Forecast, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetForecast not implemented")
+}
+func (UnimplementedClusterServiceServer) DivideGPU(context.Context, *DivideGPURequest) (*DivideGPUResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DivideGPU not implemented")
+}
+func (UnimplementedClusterServiceServer) RepairNode(context.Context, *RepairNodeRequest) (*RepairNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RepairNode not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -910,6 +942,42 @@ func _ClusterService_GetForecast_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_DivideGPU_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DivideGPURequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).DivideGPU(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_DivideGPU_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).DivideGPU(ctx, req.(*DivideGPURequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_RepairNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RepairNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).RepairNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_RepairNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).RepairNode(ctx, req.(*RepairNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1000,6 +1068,14 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetForecast",
 			Handler:    _ClusterService_GetForecast_Handler,
+		},
+		{
+			MethodName: "DivideGPU",
+			Handler:    _ClusterService_DivideGPU_Handler,
+		},
+		{
+			MethodName: "RepairNode",
+			Handler:    _ClusterService_RepairNode_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -393,6 +393,7 @@ func (x *Heartbeat) GetTimeMs() int64 {
 type Telemetry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Progress      []*Progress            `protobuf:"bytes,1,rep,name=progress,proto3" json:"progress,omitempty"`
+	Node          *NodeSample            `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -430,6 +431,13 @@ func (*Telemetry) Descriptor() ([]byte, []int) {
 func (x *Telemetry) GetProgress() []*Progress {
 	if x != nil {
 		return x.Progress
+	}
+	return nil
+}
+
+func (x *Telemetry) GetNode() *NodeSample {
+	if x != nil {
+		return x.Node
 	}
 	return nil
 }
@@ -1005,6 +1013,210 @@ func (x *Acknowledge) GetSeq() uint64 {
 	return 0
 }
 
+// DivideGPURequest makes MIG slices of a GPU in place of those it has. Refused while a task
+// holds the GPU or one of its slices, and by agents that do not allow it.
+type DivideGPURequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`       // ID or name
+	DeviceId      string                 `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"` // UUID of the GPU, not of a slice, or its index
+	Profiles      []string               `protobuf:"bytes,3,rep,name=profiles,proto3" json:"profiles,omitempty"`                 // of the slices, such as 1g.10gb, repeated for several; none: the GPU whole, MIG off
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DivideGPURequest) Reset() {
+	*x = DivideGPURequest{}
+	mi := &file_llmos_v1_session_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DivideGPURequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DivideGPURequest) ProtoMessage() {}
+
+func (x *DivideGPURequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DivideGPURequest.ProtoReflect.Descriptor instead.
+func (*DivideGPURequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DivideGPURequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *DivideGPURequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *DivideGPURequest) GetProfiles() []string {
+	if x != nil {
+		return x.Profiles
+	}
+	return nil
+}
+
+type DivideGPUResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Devices       []*Device              `protobuf:"bytes,1,rep,name=devices,proto3" json:"devices,omitempty"` // what the node has now in place of the GPU
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DivideGPUResponse) Reset() {
+	*x = DivideGPUResponse{}
+	mi := &file_llmos_v1_session_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DivideGPUResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DivideGPUResponse) ProtoMessage() {}
+
+func (x *DivideGPUResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DivideGPUResponse.ProtoReflect.Descriptor instead.
+func (*DivideGPUResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DivideGPUResponse) GetDevices() []*Device {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+// RepairNodeRequest says that an operator has repaired what XID errors were held against:
+// the device and the node take work again.
+type RepairNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`       // ID or name
+	DeviceId      string                 `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"` // ID or index; empty: all of the node
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairNodeRequest) Reset() {
+	*x = RepairNodeRequest{}
+	mi := &file_llmos_v1_session_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairNodeRequest) ProtoMessage() {}
+
+func (x *RepairNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairNodeRequest.ProtoReflect.Descriptor instead.
+func (*RepairNodeRequest) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RepairNodeRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *RepairNodeRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+type RepairNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cleared       []string               `protobuf:"bytes,1,rep,name=cleared,proto3" json:"cleared,omitempty"` // a sentence for each thing that is held against the node no more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairNodeResponse) Reset() {
+	*x = RepairNodeResponse{}
+	mi := &file_llmos_v1_session_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairNodeResponse) ProtoMessage() {}
+
+func (x *RepairNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairNodeResponse.ProtoReflect.Descriptor instead.
+func (*RepairNodeResponse) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RepairNodeResponse) GetCleared() []string {
+	if x != nil {
+		return x.Cleared
+	}
+	return nil
+}
+
 type ReadCheckpointRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	ManifestSha256 []byte                 `protobuf:"bytes,1,opt,name=manifest_sha256,json=manifestSha256,proto3" json:"manifest_sha256,omitempty"`
@@ -1015,7 +1227,7 @@ type ReadCheckpointRequest struct {
 
 func (x *ReadCheckpointRequest) Reset() {
 	*x = ReadCheckpointRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[14]
+	mi := &file_llmos_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1239,7 @@ func (x *ReadCheckpointRequest) String() string {
 func (*ReadCheckpointRequest) ProtoMessage() {}
 
 func (x *ReadCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[14]
+	mi := &file_llmos_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1252,7 @@ func (x *ReadCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*ReadCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReadCheckpointRequest) GetManifestSha256() []byte {
@@ -1068,7 +1280,7 @@ type CheckpointChunk struct {
 
 func (x *CheckpointChunk) Reset() {
 	*x = CheckpointChunk{}
-	mi := &file_llmos_v1_session_proto_msgTypes[15]
+	mi := &file_llmos_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1292,7 @@ func (x *CheckpointChunk) String() string {
 func (*CheckpointChunk) ProtoMessage() {}
 
 func (x *CheckpointChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[15]
+	mi := &file_llmos_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1305,7 @@ func (x *CheckpointChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointChunk.ProtoReflect.Descriptor instead.
 func (*CheckpointChunk) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CheckpointChunk) GetData() []byte {
@@ -1119,7 +1331,7 @@ type ReadLogsRequest struct {
 
 func (x *ReadLogsRequest) Reset() {
 	*x = ReadLogsRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[16]
+	mi := &file_llmos_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1343,7 @@ func (x *ReadLogsRequest) String() string {
 func (*ReadLogsRequest) ProtoMessage() {}
 
 func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[16]
+	mi := &file_llmos_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1356,7 @@ func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogsRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReadLogsRequest) GetJobId() string {
@@ -1211,7 +1423,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_llmos_v1_session_proto_msgTypes[17]
+	mi := &file_llmos_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1435,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[17]
+	mi := &file_llmos_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1448,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogChunk) GetTaskId() string {
@@ -1302,7 +1514,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[18]
+	mi := &file_llmos_v1_session_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1526,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[18]
+	mi := &file_llmos_v1_session_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1539,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *JoinRequest) GetTokenId() string {
@@ -1387,7 +1599,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_llmos_v1_session_proto_msgTypes[19]
+	mi := &file_llmos_v1_session_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1611,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[19]
+	mi := &file_llmos_v1_session_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1624,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{19}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -1473,7 +1685,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[20]
+	mi := &file_llmos_v1_session_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1697,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[20]
+	mi := &file_llmos_v1_session_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1710,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{20}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RenewRequest) GetCsrDer() []byte {
@@ -1517,7 +1729,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_llmos_v1_session_proto_msgTypes[21]
+	mi := &file_llmos_v1_session_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +1741,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[21]
+	mi := &file_llmos_v1_session_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1754,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{21}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RenewResponse) GetCertificateDer() []byte {
@@ -1582,9 +1794,10 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\x04lost\x18\x02 \x01(\bR\x04lost\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"$\n" +
 	"\tHeartbeat\x12\x17\n" +
-	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\";\n" +
+	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\"e\n" +
 	"\tTelemetry\x12.\n" +
-	"\bprogress\x18\x01 \x03(\v2\x12.llmos.v1.ProgressR\bprogress\"\xb3\x01\n" +
+	"\bprogress\x18\x01 \x03(\v2\x12.llmos.v1.ProgressR\bprogress\x12(\n" +
+	"\x04node\x18\x02 \x01(\v2\x14.llmos.v1.NodeSampleR\x04node\"\xb3\x01\n" +
 	"\rServerMessage\x12-\n" +
 	"\awelcome\x18\x01 \x01(\v2\x11.llmos.v1.WelcomeH\x00R\awelcome\x12-\n" +
 	"\adesired\x18\x02 \x01(\v2\x11.llmos.v1.DesiredH\x00R\adesired\x129\n" +
@@ -1635,7 +1848,18 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\x06resume\x18\n" +
 	" \x01(\v2\x11.llmos.v1.HoldingR\x06resume\"\x1f\n" +
 	"\vAcknowledge\x12\x10\n" +
-	"\x03seq\x18\x01 \x01(\x04R\x03seq\"X\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\"d\n" +
+	"\x10DivideGPURequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
+	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12\x1a\n" +
+	"\bprofiles\x18\x03 \x03(\tR\bprofiles\"?\n" +
+	"\x11DivideGPUResponse\x12*\n" +
+	"\adevices\x18\x01 \x03(\v2\x10.llmos.v1.DeviceR\adevices\"I\n" +
+	"\x11RepairNodeRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
+	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\".\n" +
+	"\x12RepairNodeResponse\x12\x18\n" +
+	"\acleared\x18\x01 \x03(\tR\acleared\"X\n" +
 	"\x15ReadCheckpointRequest\x12'\n" +
 	"\x0fmanifest_sha256\x18\x01 \x01(\fR\x0emanifestSha256\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\"%\n" +
@@ -1682,12 +1906,15 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\rRenewResponse\x12'\n" +
 	"\x0fcertificate_der\x18\x01 \x01(\fR\x0ecertificateDer2P\n" +
 	"\x0eSessionService\x12>\n" +
-	"\aConnect\x12\x16.llmos.v1.AgentMessage\x1a\x17.llmos.v1.ServerMessage(\x010\x012\x92\x02\n" +
+	"\aConnect\x12\x16.llmos.v1.AgentMessage\x1a\x17.llmos.v1.ServerMessage(\x010\x012\xa1\x03\n" +
 	"\fAgentService\x12;\n" +
 	"\bReadLogs\x12\x19.llmos.v1.ReadLogsRequest\x1a\x12.llmos.v1.LogChunk0\x01\x125\n" +
 	"\x04Exec\x12\x13.llmos.v1.ExecInput\x1a\x14.llmos.v1.ExecOutput(\x010\x01\x12>\n" +
 	"\aForward\x12\x16.llmos.v1.ForwardInput\x1a\x17.llmos.v1.ForwardOutput(\x010\x01\x12N\n" +
-	"\x0eReadCheckpoint\x12\x1f.llmos.v1.ReadCheckpointRequest\x1a\x19.llmos.v1.CheckpointChunk0\x012~\n" +
+	"\x0eReadCheckpoint\x12\x1f.llmos.v1.ReadCheckpointRequest\x1a\x19.llmos.v1.CheckpointChunk0\x01\x12D\n" +
+	"\tDivideGPU\x12\x1a.llmos.v1.DivideGPURequest\x1a\x1b.llmos.v1.DivideGPUResponse\x12G\n" +
+	"\n" +
+	"RepairNode\x12\x1b.llmos.v1.RepairNodeRequest\x1a\x1c.llmos.v1.RepairNodeResponse2~\n" +
 	"\vJoinService\x125\n" +
 	"\x04Join\x12\x15.llmos.v1.JoinRequest\x1a\x16.llmos.v1.JoinResponse\x128\n" +
 	"\x05Renew\x12\x16.llmos.v1.RenewRequest\x1a\x17.llmos.v1.RenewResponseB\x1eZ\x1cllmos/proto/llmos/v1;llmosv1b\x06proto3"
@@ -1704,7 +1931,7 @@ func file_llmos_v1_session_proto_rawDescGZIP() []byte {
 	return file_llmos_v1_session_proto_rawDescData
 }
 
-var file_llmos_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_llmos_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_llmos_v1_session_proto_goTypes = []any{
 	(*AgentMessage)(nil),          // 0: llmos.v1.AgentMessage
 	(*Hello)(nil),                 // 1: llmos.v1.Hello
@@ -1720,75 +1947,87 @@ var file_llmos_v1_session_proto_goTypes = []any{
 	(*CheckpointSource)(nil),      // 11: llmos.v1.CheckpointSource
 	(*Assignment)(nil),            // 12: llmos.v1.Assignment
 	(*Acknowledge)(nil),           // 13: llmos.v1.Acknowledge
-	(*ReadCheckpointRequest)(nil), // 14: llmos.v1.ReadCheckpointRequest
-	(*CheckpointChunk)(nil),       // 15: llmos.v1.CheckpointChunk
-	(*ReadLogsRequest)(nil),       // 16: llmos.v1.ReadLogsRequest
-	(*LogChunk)(nil),              // 17: llmos.v1.LogChunk
-	(*JoinRequest)(nil),           // 18: llmos.v1.JoinRequest
-	(*JoinResponse)(nil),          // 19: llmos.v1.JoinResponse
-	(*RenewRequest)(nil),          // 20: llmos.v1.RenewRequest
-	(*RenewResponse)(nil),         // 21: llmos.v1.RenewResponse
-	(*Node)(nil),                  // 22: llmos.v1.Node
-	(*TaskReport)(nil),            // 23: llmos.v1.TaskReport
-	(*Checkpoint)(nil),            // 24: llmos.v1.Checkpoint
-	(*Progress)(nil),              // 25: llmos.v1.Progress
-	(*Task)(nil),                  // 26: llmos.v1.Task
-	(*RoleSpec)(nil),              // 27: llmos.v1.RoleSpec
-	(*Allocation)(nil),            // 28: llmos.v1.Allocation
-	(*Attempt)(nil),               // 29: llmos.v1.Attempt
-	(*CheckpointSpec)(nil),        // 30: llmos.v1.CheckpointSpec
-	(MemberRole)(0),               // 31: llmos.v1.MemberRole
-	(*ExecInput)(nil),             // 32: llmos.v1.ExecInput
-	(*ForwardInput)(nil),          // 33: llmos.v1.ForwardInput
-	(*ExecOutput)(nil),            // 34: llmos.v1.ExecOutput
-	(*ForwardOutput)(nil),         // 35: llmos.v1.ForwardOutput
+	(*DivideGPURequest)(nil),      // 14: llmos.v1.DivideGPURequest
+	(*DivideGPUResponse)(nil),     // 15: llmos.v1.DivideGPUResponse
+	(*RepairNodeRequest)(nil),     // 16: llmos.v1.RepairNodeRequest
+	(*RepairNodeResponse)(nil),    // 17: llmos.v1.RepairNodeResponse
+	(*ReadCheckpointRequest)(nil), // 18: llmos.v1.ReadCheckpointRequest
+	(*CheckpointChunk)(nil),       // 19: llmos.v1.CheckpointChunk
+	(*ReadLogsRequest)(nil),       // 20: llmos.v1.ReadLogsRequest
+	(*LogChunk)(nil),              // 21: llmos.v1.LogChunk
+	(*JoinRequest)(nil),           // 22: llmos.v1.JoinRequest
+	(*JoinResponse)(nil),          // 23: llmos.v1.JoinResponse
+	(*RenewRequest)(nil),          // 24: llmos.v1.RenewRequest
+	(*RenewResponse)(nil),         // 25: llmos.v1.RenewResponse
+	(*Node)(nil),                  // 26: llmos.v1.Node
+	(*TaskReport)(nil),            // 27: llmos.v1.TaskReport
+	(*Checkpoint)(nil),            // 28: llmos.v1.Checkpoint
+	(*Progress)(nil),              // 29: llmos.v1.Progress
+	(*NodeSample)(nil),            // 30: llmos.v1.NodeSample
+	(*Task)(nil),                  // 31: llmos.v1.Task
+	(*RoleSpec)(nil),              // 32: llmos.v1.RoleSpec
+	(*Allocation)(nil),            // 33: llmos.v1.Allocation
+	(*Attempt)(nil),               // 34: llmos.v1.Attempt
+	(*CheckpointSpec)(nil),        // 35: llmos.v1.CheckpointSpec
+	(*Device)(nil),                // 36: llmos.v1.Device
+	(MemberRole)(0),               // 37: llmos.v1.MemberRole
+	(*ExecInput)(nil),             // 38: llmos.v1.ExecInput
+	(*ForwardInput)(nil),          // 39: llmos.v1.ForwardInput
+	(*ExecOutput)(nil),            // 40: llmos.v1.ExecOutput
+	(*ForwardOutput)(nil),         // 41: llmos.v1.ForwardOutput
 }
 var file_llmos_v1_session_proto_depIdxs = []int32{
 	1,  // 0: llmos.v1.AgentMessage.hello:type_name -> llmos.v1.Hello
 	2,  // 1: llmos.v1.AgentMessage.reports:type_name -> llmos.v1.Reports
 	4,  // 2: llmos.v1.AgentMessage.heartbeat:type_name -> llmos.v1.Heartbeat
 	5,  // 3: llmos.v1.AgentMessage.telemetry:type_name -> llmos.v1.Telemetry
-	22, // 4: llmos.v1.AgentMessage.inventory:type_name -> llmos.v1.Node
-	22, // 5: llmos.v1.Hello.node:type_name -> llmos.v1.Node
-	23, // 6: llmos.v1.Hello.tasks:type_name -> llmos.v1.TaskReport
-	23, // 7: llmos.v1.Reports.reports:type_name -> llmos.v1.TaskReport
+	26, // 4: llmos.v1.AgentMessage.inventory:type_name -> llmos.v1.Node
+	26, // 5: llmos.v1.Hello.node:type_name -> llmos.v1.Node
+	27, // 6: llmos.v1.Hello.tasks:type_name -> llmos.v1.TaskReport
+	27, // 7: llmos.v1.Reports.reports:type_name -> llmos.v1.TaskReport
 	3,  // 8: llmos.v1.Reports.checkpoints:type_name -> llmos.v1.CheckpointReport
-	24, // 9: llmos.v1.CheckpointReport.checkpoint:type_name -> llmos.v1.Checkpoint
-	25, // 10: llmos.v1.Telemetry.progress:type_name -> llmos.v1.Progress
-	7,  // 11: llmos.v1.ServerMessage.welcome:type_name -> llmos.v1.Welcome
-	8,  // 12: llmos.v1.ServerMessage.desired:type_name -> llmos.v1.Desired
-	13, // 13: llmos.v1.ServerMessage.acknowledge:type_name -> llmos.v1.Acknowledge
-	12, // 14: llmos.v1.Desired.assignments:type_name -> llmos.v1.Assignment
-	9,  // 15: llmos.v1.Desired.holdings:type_name -> llmos.v1.Holdings
-	10, // 16: llmos.v1.Holdings.holdings:type_name -> llmos.v1.Holding
-	24, // 17: llmos.v1.Holding.checkpoint:type_name -> llmos.v1.Checkpoint
-	11, // 18: llmos.v1.Holding.sources:type_name -> llmos.v1.CheckpointSource
-	26, // 19: llmos.v1.Assignment.task:type_name -> llmos.v1.Task
-	27, // 20: llmos.v1.Assignment.role:type_name -> llmos.v1.RoleSpec
-	28, // 21: llmos.v1.Assignment.allocation:type_name -> llmos.v1.Allocation
-	29, // 22: llmos.v1.Assignment.attempt:type_name -> llmos.v1.Attempt
-	30, // 23: llmos.v1.Assignment.checkpoint:type_name -> llmos.v1.CheckpointSpec
-	10, // 24: llmos.v1.Assignment.resume:type_name -> llmos.v1.Holding
-	31, // 25: llmos.v1.JoinRequest.role:type_name -> llmos.v1.MemberRole
-	0,  // 26: llmos.v1.SessionService.Connect:input_type -> llmos.v1.AgentMessage
-	16, // 27: llmos.v1.AgentService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
-	32, // 28: llmos.v1.AgentService.Exec:input_type -> llmos.v1.ExecInput
-	33, // 29: llmos.v1.AgentService.Forward:input_type -> llmos.v1.ForwardInput
-	14, // 30: llmos.v1.AgentService.ReadCheckpoint:input_type -> llmos.v1.ReadCheckpointRequest
-	18, // 31: llmos.v1.JoinService.Join:input_type -> llmos.v1.JoinRequest
-	20, // 32: llmos.v1.JoinService.Renew:input_type -> llmos.v1.RenewRequest
-	6,  // 33: llmos.v1.SessionService.Connect:output_type -> llmos.v1.ServerMessage
-	17, // 34: llmos.v1.AgentService.ReadLogs:output_type -> llmos.v1.LogChunk
-	34, // 35: llmos.v1.AgentService.Exec:output_type -> llmos.v1.ExecOutput
-	35, // 36: llmos.v1.AgentService.Forward:output_type -> llmos.v1.ForwardOutput
-	15, // 37: llmos.v1.AgentService.ReadCheckpoint:output_type -> llmos.v1.CheckpointChunk
-	19, // 38: llmos.v1.JoinService.Join:output_type -> llmos.v1.JoinResponse
-	21, // 39: llmos.v1.JoinService.Renew:output_type -> llmos.v1.RenewResponse
-	33, // [33:40] is the sub-list for method output_type
-	26, // [26:33] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	28, // 9: llmos.v1.CheckpointReport.checkpoint:type_name -> llmos.v1.Checkpoint
+	29, // 10: llmos.v1.Telemetry.progress:type_name -> llmos.v1.Progress
+	30, // 11: llmos.v1.Telemetry.node:type_name -> llmos.v1.NodeSample
+	7,  // 12: llmos.v1.ServerMessage.welcome:type_name -> llmos.v1.Welcome
+	8,  // 13: llmos.v1.ServerMessage.desired:type_name -> llmos.v1.Desired
+	13, // 14: llmos.v1.ServerMessage.acknowledge:type_name -> llmos.v1.Acknowledge
+	12, // 15: llmos.v1.Desired.assignments:type_name -> llmos.v1.Assignment
+	9,  // 16: llmos.v1.Desired.holdings:type_name -> llmos.v1.Holdings
+	10, // 17: llmos.v1.Holdings.holdings:type_name -> llmos.v1.Holding
+	28, // 18: llmos.v1.Holding.checkpoint:type_name -> llmos.v1.Checkpoint
+	11, // 19: llmos.v1.Holding.sources:type_name -> llmos.v1.CheckpointSource
+	31, // 20: llmos.v1.Assignment.task:type_name -> llmos.v1.Task
+	32, // 21: llmos.v1.Assignment.role:type_name -> llmos.v1.RoleSpec
+	33, // 22: llmos.v1.Assignment.allocation:type_name -> llmos.v1.Allocation
+	34, // 23: llmos.v1.Assignment.attempt:type_name -> llmos.v1.Attempt
+	35, // 24: llmos.v1.Assignment.checkpoint:type_name -> llmos.v1.CheckpointSpec
+	10, // 25: llmos.v1.Assignment.resume:type_name -> llmos.v1.Holding
+	36, // 26: llmos.v1.DivideGPUResponse.devices:type_name -> llmos.v1.Device
+	37, // 27: llmos.v1.JoinRequest.role:type_name -> llmos.v1.MemberRole
+	0,  // 28: llmos.v1.SessionService.Connect:input_type -> llmos.v1.AgentMessage
+	20, // 29: llmos.v1.AgentService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
+	38, // 30: llmos.v1.AgentService.Exec:input_type -> llmos.v1.ExecInput
+	39, // 31: llmos.v1.AgentService.Forward:input_type -> llmos.v1.ForwardInput
+	18, // 32: llmos.v1.AgentService.ReadCheckpoint:input_type -> llmos.v1.ReadCheckpointRequest
+	14, // 33: llmos.v1.AgentService.DivideGPU:input_type -> llmos.v1.DivideGPURequest
+	16, // 34: llmos.v1.AgentService.RepairNode:input_type -> llmos.v1.RepairNodeRequest
+	22, // 35: llmos.v1.JoinService.Join:input_type -> llmos.v1.JoinRequest
+	24, // 36: llmos.v1.JoinService.Renew:input_type -> llmos.v1.RenewRequest
+	6,  // 37: llmos.v1.SessionService.Connect:output_type -> llmos.v1.ServerMessage
+	21, // 38: llmos.v1.AgentService.ReadLogs:output_type -> llmos.v1.LogChunk
+	40, // 39: llmos.v1.AgentService.Exec:output_type -> llmos.v1.ExecOutput
+	41, // 40: llmos.v1.AgentService.Forward:output_type -> llmos.v1.ForwardOutput
+	19, // 41: llmos.v1.AgentService.ReadCheckpoint:output_type -> llmos.v1.CheckpointChunk
+	15, // 42: llmos.v1.AgentService.DivideGPU:output_type -> llmos.v1.DivideGPUResponse
+	17, // 43: llmos.v1.AgentService.RepairNode:output_type -> llmos.v1.RepairNodeResponse
+	23, // 44: llmos.v1.JoinService.Join:output_type -> llmos.v1.JoinResponse
+	25, // 45: llmos.v1.JoinService.Renew:output_type -> llmos.v1.RenewResponse
+	37, // [37:46] is the sub-list for method output_type
+	28, // [28:37] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_session_proto_init() }
@@ -1817,7 +2056,7 @@ func file_llmos_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_session_proto_rawDesc), len(file_llmos_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

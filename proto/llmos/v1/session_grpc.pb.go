@@ -127,6 +127,8 @@ const (
 	AgentService_Exec_FullMethodName           = "/llmos.v1.AgentService/Exec"
 	AgentService_Forward_FullMethodName        = "/llmos.v1.AgentService/Forward"
 	AgentService_ReadCheckpoint_FullMethodName = "/llmos.v1.AgentService/ReadCheckpoint"
+	AgentService_DivideGPU_FullMethodName      = "/llmos.v1.AgentService/DivideGPU"
+	AgentService_RepairNode_FullMethodName     = "/llmos.v1.AgentService/RepairNode"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -139,6 +141,8 @@ type AgentServiceClient interface {
 	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecInput, ExecOutput], error)
 	Forward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ForwardInput, ForwardOutput], error)
 	ReadCheckpoint(ctx context.Context, in *ReadCheckpointRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckpointChunk], error)
+	DivideGPU(ctx context.Context, in *DivideGPURequest, opts ...grpc.CallOption) (*DivideGPUResponse, error)
+	RepairNode(ctx context.Context, in *RepairNodeRequest, opts ...grpc.CallOption) (*RepairNodeResponse, error)
 }
 
 type agentServiceClient struct {
@@ -213,6 +217,26 @@ func (c *agentServiceClient) ReadCheckpoint(ctx context.Context, in *ReadCheckpo
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_ReadCheckpointClient = grpc.ServerStreamingClient[CheckpointChunk]
 
+func (c *agentServiceClient) DivideGPU(ctx context.Context, in *DivideGPURequest, opts ...grpc.CallOption) (*DivideGPUResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DivideGPUResponse)
+	err := c.cc.Invoke(ctx, AgentService_DivideGPU_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) RepairNode(ctx context.Context, in *RepairNodeRequest, opts ...grpc.CallOption) (*RepairNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RepairNodeResponse)
+	err := c.cc.Invoke(ctx, AgentService_RepairNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AgentServiceServer is the server API for AgentService service.
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
@@ -223,6 +247,8 @@ type AgentServiceServer interface {
 	Exec(grpc.BidiStreamingServer[ExecInput, ExecOutput]) error
 	Forward(grpc.BidiStreamingServer[ForwardInput, ForwardOutput]) error
 	ReadCheckpoint(*ReadCheckpointRequest, grpc.ServerStreamingServer[CheckpointChunk]) error
+	DivideGPU(context.Context, *DivideGPURequest) (*DivideGPUResponse, error)
+	RepairNode(context.Context, *RepairNodeRequest) (*RepairNodeResponse, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }
 
@@ -244,6 +270,12 @@ func (UnimplementedAgentServiceServer) Forward(grpc.BidiStreamingServer[ForwardI
 }
 func (UnimplementedAgentServiceServer) ReadCheckpoint(*ReadCheckpointRequest, grpc.ServerStreamingServer[CheckpointChunk]) error {
 	return status.Error(codes.Unimplemented, "method ReadCheckpoint not implemented")
+}
+func (UnimplementedAgentServiceServer) DivideGPU(context.Context, *DivideGPURequest) (*DivideGPUResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DivideGPU not implemented")
+}
+func (UnimplementedAgentServiceServer) RepairNode(context.Context, *RepairNodeRequest) (*RepairNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RepairNode not implemented")
 }
 func (UnimplementedAgentServiceServer) mustEmbedUnimplementedAgentServiceServer() {}
 func (UnimplementedAgentServiceServer) testEmbeddedByValue()                      {}
@@ -302,13 +334,58 @@ func _AgentService_ReadCheckpoint_Handler(srv interface{}, stream grpc.ServerStr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_ReadCheckpointServer = grpc.ServerStreamingServer[CheckpointChunk]
 
+func _AgentService_DivideGPU_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DivideGPURequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).DivideGPU(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_DivideGPU_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).DivideGPU(ctx, req.(*DivideGPURequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_RepairNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RepairNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).RepairNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_RepairNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).RepairNode(ctx, req.(*RepairNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AgentService_ServiceDesc is the grpc.ServiceDesc for AgentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var AgentService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "llmos.v1.AgentService",
 	HandlerType: (*AgentServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "DivideGPU",
+			Handler:    _AgentService_DivideGPU_Handler,
+		},
+		{
+			MethodName: "RepairNode",
+			Handler:    _AgentService_RepairNode_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "ReadLogs",

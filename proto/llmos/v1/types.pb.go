@@ -653,6 +653,7 @@ const (
 	DeviceHealth_DEVICE_HEALTH_STALE       DeviceHealth = 2 // the prober is silent: no new work, running work untouched
 	DeviceHealth_DEVICE_HEALTH_FAILED      DeviceHealth = 3
 	DeviceHealth_DEVICE_HEALTH_GONE        DeviceHealth = 4 // no longer reported
+	DeviceHealth_DEVICE_HEALTH_BLOCKED     DeviceHealth = 5 // processes that belong to no task hold its memory, or it is being divided: no new work
 )
 
 // Enum value maps for DeviceHealth.
@@ -663,6 +664,7 @@ var (
 		2: "DEVICE_HEALTH_STALE",
 		3: "DEVICE_HEALTH_FAILED",
 		4: "DEVICE_HEALTH_GONE",
+		5: "DEVICE_HEALTH_BLOCKED",
 	}
 	DeviceHealth_value = map[string]int32{
 		"DEVICE_HEALTH_UNSPECIFIED": 0,
@@ -670,6 +672,7 @@ var (
 		"DEVICE_HEALTH_STALE":       2,
 		"DEVICE_HEALTH_FAILED":      3,
 		"DEVICE_HEALTH_GONE":        4,
+		"DEVICE_HEALTH_BLOCKED":     5,
 	}
 )
 
@@ -3068,8 +3071,8 @@ func (x *Task) GetModifyIndex() uint64 {
 type Device struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`         // vendor UUID, or the scripted one
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`     // "gpu"
-	Vendor        string                 `protobuf:"bytes,3,opt,name=vendor,proto3" json:"vendor,omitempty"` // "nvidia", "scripted"
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`     // "gpu", "tpu"
+	Vendor        string                 `protobuf:"bytes,3,opt,name=vendor,proto3" json:"vendor,omitempty"` // "nvidia", "amd", "intel", "google", "scripted"
 	Model         string                 `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`   // such as "H100-80GB"
 	MemoryBytes   int64                  `protobuf:"varint,5,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	Health        DeviceHealth           `protobuf:"varint,6,opt,name=health,proto3,enum=llmos.v1.DeviceHealth" json:"health,omitempty"`
@@ -3081,6 +3084,8 @@ type Device struct {
 	Island        string                 `protobuf:"bytes,12,opt,name=island,proto3" json:"island,omitempty"`                           // devices of a node with the same island are joined by NVLink or its like; empty: unknown
 	MigProfile    string                 `protobuf:"bytes,13,opt,name=mig_profile,json=migProfile,proto3" json:"mig_profile,omitempty"` // of a MIG slice
 	Parent        string                 `protobuf:"bytes,14,opt,name=parent,proto3" json:"parent,omitempty"`                           // of a MIG slice: the UUID of its GPU
+	PciePath      string                 `protobuf:"bytes,15,opt,name=pcie_path,json=pciePath,proto3" json:"pcie_path,omitempty"`       // the bridges from the root down to it: devices below one bridge share the longest prefix; empty: unknown
+	Nvlinks       int32                  `protobuf:"varint,16,opt,name=nvlinks,proto3" json:"nvlinks,omitempty"`                        // NVLinks that are up
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3213,6 +3218,20 @@ func (x *Device) GetParent() string {
 	return ""
 }
 
+func (x *Device) GetPciePath() string {
+	if x != nil {
+		return x.PciePath
+	}
+	return ""
+}
+
+func (x *Device) GetNvlinks() int32 {
+	if x != nil {
+		return x.Nvlinks
+	}
+	return 0
+}
+
 // Node is a host with an agent.
 type Node struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3234,7 +3253,11 @@ type Node struct {
 	NumaNodes     int32                  `protobuf:"varint,16,opt,name=numa_nodes,json=numaNodes,proto3" json:"numa_nodes,omitempty"`
 	Os            string                 `protobuf:"bytes,17,opt,name=os,proto3" json:"os,omitempty"`
 	CpuModel      string                 `protobuf:"bytes,18,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"`
-	Drain         *Drain                 `protobuf:"bytes,19,opt,name=drain,proto3" json:"drain,omitempty"` // set by an operator: absent, it takes work
+	Drain         *Drain                 `protobuf:"bytes,19,opt,name=drain,proto3" json:"drain,omitempty"`                           // set by an operator: absent, it takes work
+	Unfit         string                 `protobuf:"bytes,20,opt,name=unfit,proto3" json:"unfit,omitempty"`                           // set by its agent: why it should take no new work; empty: it should
+	Interfaces    []*NetworkInterface    `protobuf:"bytes,21,rep,name=interfaces,proto3" json:"interfaces,omitempty"`                 // by name
+	HugePages     []*HugePages           `protobuf:"bytes,22,rep,name=huge_pages,json=hugePages,proto3" json:"huge_pages,omitempty"`  // by size
+	DiskBytes     int64                  `protobuf:"varint,23,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"` // size of the file system that holds the agent's data; 0: unknown
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3402,6 +3425,156 @@ func (x *Node) GetDrain() *Drain {
 	return nil
 }
 
+func (x *Node) GetUnfit() string {
+	if x != nil {
+		return x.Unfit
+	}
+	return ""
+}
+
+func (x *Node) GetInterfaces() []*NetworkInterface {
+	if x != nil {
+		return x.Interfaces
+	}
+	return nil
+}
+
+func (x *Node) GetHugePages() []*HugePages {
+	if x != nil {
+		return x.HugePages
+	}
+	return nil
+}
+
+func (x *Node) GetDiskBytes() int64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+// NetworkInterface is a way from a node to others.
+type NetworkInterface struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	SpeedMbit     int64                  `protobuf:"varint,2,opt,name=speed_mbit,json=speedMbit,proto3" json:"speed_mbit,omitempty"` // of the link, as the driver says; 0: unknown
+	NumaNode      int32                  `protobuf:"varint,3,opt,name=numa_node,json=numaNode,proto3" json:"numa_node,omitempty"`    // -1 when unknown
+	BusId         string                 `protobuf:"bytes,4,opt,name=bus_id,json=busId,proto3" json:"bus_id,omitempty"`              // empty: not on PCI
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkInterface) Reset() {
+	*x = NetworkInterface{}
+	mi := &file_llmos_v1_types_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkInterface) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkInterface) ProtoMessage() {}
+
+func (x *NetworkInterface) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkInterface.ProtoReflect.Descriptor instead.
+func (*NetworkInterface) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *NetworkInterface) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NetworkInterface) GetSpeedMbit() int64 {
+	if x != nil {
+		return x.SpeedMbit
+	}
+	return 0
+}
+
+func (x *NetworkInterface) GetNumaNode() int32 {
+	if x != nil {
+		return x.NumaNode
+	}
+	return 0
+}
+
+func (x *NetworkInterface) GetBusId() string {
+	if x != nil {
+		return x.BusId
+	}
+	return ""
+}
+
+// HugePages is a pool of memory pages of one size.
+type HugePages struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PageBytes     int64                  `protobuf:"varint,1,opt,name=page_bytes,json=pageBytes,proto3" json:"page_bytes,omitempty"`
+	Pages         int64                  `protobuf:"varint,2,opt,name=pages,proto3" json:"pages,omitempty"` // in the pool, free or not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HugePages) Reset() {
+	*x = HugePages{}
+	mi := &file_llmos_v1_types_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HugePages) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HugePages) ProtoMessage() {}
+
+func (x *HugePages) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HugePages.ProtoReflect.Descriptor instead.
+func (*HugePages) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *HugePages) GetPageBytes() int64 {
+	if x != nil {
+		return x.PageBytes
+	}
+	return 0
+}
+
+func (x *HugePages) GetPages() int64 {
+	if x != nil {
+		return x.Pages
+	}
+	return 0
+}
+
 // Drain keeps new work off a node.
 type Drain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3415,7 +3588,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_llmos_v1_types_proto_msgTypes[23]
+	mi := &file_llmos_v1_types_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3427,7 +3600,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[23]
+	mi := &file_llmos_v1_types_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3440,7 +3613,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{23}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Drain) GetSinceMs() int64 {
@@ -3486,7 +3659,7 @@ type DeviceAccount struct {
 
 func (x *DeviceAccount) Reset() {
 	*x = DeviceAccount{}
-	mi := &file_llmos_v1_types_proto_msgTypes[24]
+	mi := &file_llmos_v1_types_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3498,7 +3671,7 @@ func (x *DeviceAccount) String() string {
 func (*DeviceAccount) ProtoMessage() {}
 
 func (x *DeviceAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[24]
+	mi := &file_llmos_v1_types_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3511,7 +3684,7 @@ func (x *DeviceAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceAccount.ProtoReflect.Descriptor instead.
 func (*DeviceAccount) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{24}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DeviceAccount) GetDeviceId() string {
@@ -3576,7 +3749,7 @@ type NodeAccount struct {
 
 func (x *NodeAccount) Reset() {
 	*x = NodeAccount{}
-	mi := &file_llmos_v1_types_proto_msgTypes[25]
+	mi := &file_llmos_v1_types_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3588,7 +3761,7 @@ func (x *NodeAccount) String() string {
 func (*NodeAccount) ProtoMessage() {}
 
 func (x *NodeAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[25]
+	mi := &file_llmos_v1_types_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3601,7 +3774,7 @@ func (x *NodeAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAccount.ProtoReflect.Descriptor instead.
 func (*NodeAccount) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{25}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *NodeAccount) GetNodeId() string {
@@ -3686,7 +3859,7 @@ type DeviceGrant struct {
 
 func (x *DeviceGrant) Reset() {
 	*x = DeviceGrant{}
-	mi := &file_llmos_v1_types_proto_msgTypes[26]
+	mi := &file_llmos_v1_types_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3698,7 +3871,7 @@ func (x *DeviceGrant) String() string {
 func (*DeviceGrant) ProtoMessage() {}
 
 func (x *DeviceGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[26]
+	mi := &file_llmos_v1_types_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3711,7 +3884,7 @@ func (x *DeviceGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceGrant.ProtoReflect.Descriptor instead.
 func (*DeviceGrant) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{26}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeviceGrant) GetDeviceId() string {
@@ -3754,7 +3927,7 @@ type Allocation struct {
 
 func (x *Allocation) Reset() {
 	*x = Allocation{}
-	mi := &file_llmos_v1_types_proto_msgTypes[27]
+	mi := &file_llmos_v1_types_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3766,7 +3939,7 @@ func (x *Allocation) String() string {
 func (*Allocation) ProtoMessage() {}
 
 func (x *Allocation) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[27]
+	mi := &file_llmos_v1_types_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3779,7 +3952,7 @@ func (x *Allocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Allocation.ProtoReflect.Descriptor instead.
 func (*Allocation) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{27}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Allocation) GetTaskId() string {
@@ -3871,7 +4044,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_llmos_v1_types_proto_msgTypes[28]
+	mi := &file_llmos_v1_types_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3883,7 +4056,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[28]
+	mi := &file_llmos_v1_types_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3896,7 +4069,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{28}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Queue) GetName() string {
@@ -3984,7 +4157,7 @@ type QuotaLimit struct {
 
 func (x *QuotaLimit) Reset() {
 	*x = QuotaLimit{}
-	mi := &file_llmos_v1_types_proto_msgTypes[29]
+	mi := &file_llmos_v1_types_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3996,7 +4169,7 @@ func (x *QuotaLimit) String() string {
 func (*QuotaLimit) ProtoMessage() {}
 
 func (x *QuotaLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[29]
+	mi := &file_llmos_v1_types_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4009,7 +4182,7 @@ func (x *QuotaLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaLimit.ProtoReflect.Descriptor instead.
 func (*QuotaLimit) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{29}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *QuotaLimit) GetResource() string {
@@ -4056,7 +4229,7 @@ type UsageDay struct {
 
 func (x *UsageDay) Reset() {
 	*x = UsageDay{}
-	mi := &file_llmos_v1_types_proto_msgTypes[30]
+	mi := &file_llmos_v1_types_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4068,7 +4241,7 @@ func (x *UsageDay) String() string {
 func (*UsageDay) ProtoMessage() {}
 
 func (x *UsageDay) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[30]
+	mi := &file_llmos_v1_types_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4081,7 +4254,7 @@ func (x *UsageDay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageDay.ProtoReflect.Descriptor instead.
 func (*UsageDay) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{30}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UsageDay) GetQueue() string {
@@ -4148,7 +4321,7 @@ type Reservation struct {
 
 func (x *Reservation) Reset() {
 	*x = Reservation{}
-	mi := &file_llmos_v1_types_proto_msgTypes[31]
+	mi := &file_llmos_v1_types_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4160,7 +4333,7 @@ func (x *Reservation) String() string {
 func (*Reservation) ProtoMessage() {}
 
 func (x *Reservation) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[31]
+	mi := &file_llmos_v1_types_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4173,7 +4346,7 @@ func (x *Reservation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
 func (*Reservation) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{31}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Reservation) GetName() string {
@@ -4289,7 +4462,7 @@ type SchedulerConfig struct {
 
 func (x *SchedulerConfig) Reset() {
 	*x = SchedulerConfig{}
-	mi := &file_llmos_v1_types_proto_msgTypes[32]
+	mi := &file_llmos_v1_types_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4301,7 +4474,7 @@ func (x *SchedulerConfig) String() string {
 func (*SchedulerConfig) ProtoMessage() {}
 
 func (x *SchedulerConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[32]
+	mi := &file_llmos_v1_types_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4314,7 +4487,7 @@ func (x *SchedulerConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchedulerConfig.ProtoReflect.Descriptor instead.
 func (*SchedulerConfig) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{32}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SchedulerConfig) GetOrder() string {
@@ -4417,7 +4590,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_llmos_v1_types_proto_msgTypes[33]
+	mi := &file_llmos_v1_types_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4429,7 +4602,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[33]
+	mi := &file_llmos_v1_types_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4442,7 +4615,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{33}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *JoinToken) GetId() string {
@@ -4511,7 +4684,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_llmos_v1_types_proto_msgTypes[34]
+	mi := &file_llmos_v1_types_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4523,7 +4696,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[34]
+	mi := &file_llmos_v1_types_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4536,7 +4709,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{34}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Event) GetIndex() uint64 {
@@ -4608,7 +4781,7 @@ type ClusterMeta struct {
 
 func (x *ClusterMeta) Reset() {
 	*x = ClusterMeta{}
-	mi := &file_llmos_v1_types_proto_msgTypes[35]
+	mi := &file_llmos_v1_types_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4620,7 +4793,7 @@ func (x *ClusterMeta) String() string {
 func (*ClusterMeta) ProtoMessage() {}
 
 func (x *ClusterMeta) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[35]
+	mi := &file_llmos_v1_types_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4633,7 +4806,7 @@ func (x *ClusterMeta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMeta.ProtoReflect.Descriptor instead.
 func (*ClusterMeta) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{35}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ClusterMeta) GetClusterId() string {
@@ -4678,7 +4851,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_llmos_v1_types_proto_msgTypes[36]
+	mi := &file_llmos_v1_types_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4690,7 +4863,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[36]
+	mi := &file_llmos_v1_types_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4703,7 +4876,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{36}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RequestRecord) GetRequestId() string {
@@ -4751,13 +4924,14 @@ type Progress struct {
 	Values        map[string]float64     `protobuf:"bytes,5,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"` // loss, tokens_per_s and the like
 	TimeMs        int64                  `protobuf:"varint,6,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`                                                              // agent's clock
 	Sample        *Sample                `protobuf:"bytes,7,opt,name=sample,proto3" json:"sample,omitempty"`                                                                             // newest measured demand; absent: not measured
+	Warning       string                 `protobuf:"bytes,8,opt,name=warning,proto3" json:"warning,omitempty"`                                                                           // what its agent says of it, such as more memory held than granted; empty: nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_llmos_v1_types_proto_msgTypes[37]
+	mi := &file_llmos_v1_types_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4769,7 +4943,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[37]
+	mi := &file_llmos_v1_types_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4782,7 +4956,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{37}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Progress) GetTaskId() string {
@@ -4834,6 +5008,13 @@ func (x *Progress) GetSample() *Sample {
 	return nil
 }
 
+func (x *Progress) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
+}
+
 // Sample is what a task was seen to use.
 type Sample struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -4849,7 +5030,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_llmos_v1_types_proto_msgTypes[38]
+	mi := &file_llmos_v1_types_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4861,7 +5042,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_types_proto_msgTypes[38]
+	mi := &file_llmos_v1_types_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4874,7 +5055,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{38}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Sample) GetTimeMs() int64 {
@@ -4917,6 +5098,375 @@ func (x *Sample) GetGpuPercent() int32 {
 		return x.GpuPercent
 	}
 	return 0
+}
+
+// NodeSample is what a node was seen to have left, and how its devices are. Telemetry: never
+// in the log.
+type NodeSample struct {
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	TimeMs               int64                  `protobuf:"varint,1,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"` // agent's clock
+	MemoryAvailableBytes int64                  `protobuf:"varint,2,opt,name=memory_available_bytes,json=memoryAvailableBytes,proto3" json:"memory_available_bytes,omitempty"`
+	DiskFreeBytes        int64                  `protobuf:"varint,3,opt,name=disk_free_bytes,json=diskFreeBytes,proto3" json:"disk_free_bytes,omitempty"` // of the file system that holds the agent's data
+	HugePagesFree        []*HugePages           `protobuf:"bytes,4,rep,name=huge_pages_free,json=hugePagesFree,proto3" json:"huge_pages_free,omitempty"`
+	Interfaces           []*InterfaceSample     `protobuf:"bytes,5,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
+	Devices              []*DeviceSample        `protobuf:"bytes,6,rep,name=devices,proto3" json:"devices,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *NodeSample) Reset() {
+	*x = NodeSample{}
+	mi := &file_llmos_v1_types_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeSample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeSample) ProtoMessage() {}
+
+func (x *NodeSample) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeSample.ProtoReflect.Descriptor instead.
+func (*NodeSample) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *NodeSample) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *NodeSample) GetMemoryAvailableBytes() int64 {
+	if x != nil {
+		return x.MemoryAvailableBytes
+	}
+	return 0
+}
+
+func (x *NodeSample) GetDiskFreeBytes() int64 {
+	if x != nil {
+		return x.DiskFreeBytes
+	}
+	return 0
+}
+
+func (x *NodeSample) GetHugePagesFree() []*HugePages {
+	if x != nil {
+		return x.HugePagesFree
+	}
+	return nil
+}
+
+func (x *NodeSample) GetInterfaces() []*InterfaceSample {
+	if x != nil {
+		return x.Interfaces
+	}
+	return nil
+}
+
+func (x *NodeSample) GetDevices() []*DeviceSample {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+// InterfaceSample is what went through a network interface since the sample before.
+type InterfaceSample struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Name             string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	ReceiveBytesPerS int64                  `protobuf:"varint,2,opt,name=receive_bytes_per_s,json=receiveBytesPerS,proto3" json:"receive_bytes_per_s,omitempty"`
+	SendBytesPerS    int64                  `protobuf:"varint,3,opt,name=send_bytes_per_s,json=sendBytesPerS,proto3" json:"send_bytes_per_s,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *InterfaceSample) Reset() {
+	*x = InterfaceSample{}
+	mi := &file_llmos_v1_types_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InterfaceSample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InterfaceSample) ProtoMessage() {}
+
+func (x *InterfaceSample) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InterfaceSample.ProtoReflect.Descriptor instead.
+func (*InterfaceSample) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *InterfaceSample) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *InterfaceSample) GetReceiveBytesPerS() int64 {
+	if x != nil {
+		return x.ReceiveBytesPerS
+	}
+	return 0
+}
+
+func (x *InterfaceSample) GetSendBytesPerS() int64 {
+	if x != nil {
+		return x.SendBytesPerS
+	}
+	return 0
+}
+
+// DeviceSample is how a device is. Quantities are -1 when unknown.
+type DeviceSample struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId        string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Percent         int32                  `protobuf:"varint,2,opt,name=percent,proto3" json:"percent,omitempty"` // of the time that it was busy lately
+	MemoryUsedBytes int64                  `protobuf:"varint,3,opt,name=memory_used_bytes,json=memoryUsedBytes,proto3" json:"memory_used_bytes,omitempty"`
+	Celsius         int32                  `protobuf:"varint,4,opt,name=celsius,proto3" json:"celsius,omitempty"`
+	Milliwatt       int64                  `protobuf:"varint,5,opt,name=milliwatt,proto3" json:"milliwatt,omitempty"`
+	EccCorrected    int64                  `protobuf:"varint,6,opt,name=ecc_corrected,json=eccCorrected,proto3" json:"ecc_corrected,omitempty"` // errors of its memory since the driver was loaded
+	EccUncorrected  int64                  `protobuf:"varint,7,opt,name=ecc_uncorrected,json=eccUncorrected,proto3" json:"ecc_uncorrected,omitempty"`
+	StrangerBytes   int64                  `protobuf:"varint,8,opt,name=stranger_bytes,json=strangerBytes,proto3" json:"stranger_bytes,omitempty"` // memory held by processes that belong to no task of the node
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *DeviceSample) Reset() {
+	*x = DeviceSample{}
+	mi := &file_llmos_v1_types_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceSample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceSample) ProtoMessage() {}
+
+func (x *DeviceSample) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceSample.ProtoReflect.Descriptor instead.
+func (*DeviceSample) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *DeviceSample) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *DeviceSample) GetPercent() int32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *DeviceSample) GetMemoryUsedBytes() int64 {
+	if x != nil {
+		return x.MemoryUsedBytes
+	}
+	return 0
+}
+
+func (x *DeviceSample) GetCelsius() int32 {
+	if x != nil {
+		return x.Celsius
+	}
+	return 0
+}
+
+func (x *DeviceSample) GetMilliwatt() int64 {
+	if x != nil {
+		return x.Milliwatt
+	}
+	return 0
+}
+
+func (x *DeviceSample) GetEccCorrected() int64 {
+	if x != nil {
+		return x.EccCorrected
+	}
+	return 0
+}
+
+func (x *DeviceSample) GetEccUncorrected() int64 {
+	if x != nil {
+		return x.EccUncorrected
+	}
+	return 0
+}
+
+func (x *DeviceSample) GetStrangerBytes() int64 {
+	if x != nil {
+		return x.StrangerBytes
+	}
+	return 0
+}
+
+// XIDActions is what agents do about the errors that NVIDIA's driver reports.
+type XIDActions struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Xids          []*XIDAction           `protobuf:"bytes,1,rep,name=xids,proto3" json:"xids,omitempty"`       // by code
+	Unknown       string                 `protobuf:"bytes,2,opt,name=unknown,proto3" json:"unknown,omitempty"` // action of codes without a row
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *XIDActions) Reset() {
+	*x = XIDActions{}
+	mi := &file_llmos_v1_types_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *XIDActions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*XIDActions) ProtoMessage() {}
+
+func (x *XIDActions) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use XIDActions.ProtoReflect.Descriptor instead.
+func (*XIDActions) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *XIDActions) GetXids() []*XIDAction {
+	if x != nil {
+		return x.Xids
+	}
+	return nil
+}
+
+func (x *XIDActions) GetUnknown() string {
+	if x != nil {
+		return x.Unknown
+	}
+	return ""
+}
+
+type XIDAction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	Meaning       string                 `protobuf:"bytes,2,opt,name=meaning,proto3" json:"meaning,omitempty"`
+	Action        string                 `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`    // "ignore", "restart task", "drain device", "needs reset", "drain node"
+	Changed       bool                   `protobuf:"varint,4,opt,name=changed,proto3" json:"changed,omitempty"` // an operator's action, not the program's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *XIDAction) Reset() {
+	*x = XIDAction{}
+	mi := &file_llmos_v1_types_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *XIDAction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*XIDAction) ProtoMessage() {}
+
+func (x *XIDAction) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_types_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use XIDAction.ProtoReflect.Descriptor instead.
+func (*XIDAction) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *XIDAction) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *XIDAction) GetMeaning() string {
+	if x != nil {
+		return x.Meaning
+	}
+	return ""
+}
+
+func (x *XIDAction) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *XIDAction) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
 }
 
 var File_llmos_v1_types_proto protoreflect.FileDescriptor
@@ -5161,7 +5711,7 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\bended_ms\x18\x0f \x01(\x03R\aendedMs\x12\x1d\n" +
 	"\n" +
 	"local_rank\x18\x10 \x01(\x05R\tlocalRank\x12!\n" +
-	"\fmodify_index\x18\x11 \x01(\x04R\vmodifyIndex\"\xf4\x02\n" +
+	"\fmodify_index\x18\x11 \x01(\x04R\vmodifyIndex\"\xab\x03\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -5178,7 +5728,9 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x06island\x18\f \x01(\tR\x06island\x12\x1f\n" +
 	"\vmig_profile\x18\r \x01(\tR\n" +
 	"migProfile\x12\x16\n" +
-	"\x06parent\x18\x0e \x01(\tR\x06parent\"\x8e\x05\n" +
+	"\x06parent\x18\x0e \x01(\tR\x06parent\x12\x1b\n" +
+	"\tpcie_path\x18\x0f \x01(\tR\bpciePath\x12\x18\n" +
+	"\anvlinks\x18\x10 \x01(\x05R\anvlinks\"\xb3\x06\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -5200,10 +5752,28 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"numa_nodes\x18\x10 \x01(\x05R\tnumaNodes\x12\x0e\n" +
 	"\x02os\x18\x11 \x01(\tR\x02os\x12\x1b\n" +
 	"\tcpu_model\x18\x12 \x01(\tR\bcpuModel\x12%\n" +
-	"\x05drain\x18\x13 \x01(\v2\x0f.llmos.v1.DrainR\x05drain\x1a9\n" +
+	"\x05drain\x18\x13 \x01(\v2\x0f.llmos.v1.DrainR\x05drain\x12\x14\n" +
+	"\x05unfit\x18\x14 \x01(\tR\x05unfit\x12:\n" +
+	"\n" +
+	"interfaces\x18\x15 \x03(\v2\x1a.llmos.v1.NetworkInterfaceR\n" +
+	"interfaces\x122\n" +
+	"\n" +
+	"huge_pages\x18\x16 \x03(\v2\x13.llmos.v1.HugePagesR\thugePages\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x17 \x01(\x03R\tdiskBytes\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"l\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"y\n" +
+	"\x10NetworkInterface\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\n" +
+	"speed_mbit\x18\x02 \x01(\x03R\tspeedMbit\x12\x1b\n" +
+	"\tnuma_node\x18\x03 \x01(\x05R\bnumaNode\x12\x15\n" +
+	"\x06bus_id\x18\x04 \x01(\tR\x05busId\"@\n" +
+	"\tHugePages\x12\x1d\n" +
+	"\n" +
+	"page_bytes\x18\x01 \x01(\x03R\tpageBytes\x12\x14\n" +
+	"\x05pages\x18\x02 \x01(\x03R\x05pages\"l\n" +
 	"\x05Drain\x12\x19\n" +
 	"\bsince_ms\x18\x01 \x01(\x03R\asinceMs\x12\x1c\n" +
 	"\n" +
@@ -5343,7 +5913,7 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x15\n" +
 	"\x06job_id\x18\x04 \x01(\tR\x05jobId\x12\x1f\n" +
 	"\vspec_sha256\x18\x05 \x01(\fR\n" +
-	"specSha256\"\x97\x02\n" +
+	"specSha256\"\xb1\x02\n" +
 	"\bProgress\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x12\n" +
 	"\x04rank\x18\x02 \x01(\x05R\x04rank\x12\x12\n" +
@@ -5351,7 +5921,8 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x05steps\x18\x04 \x01(\x03R\x05steps\x126\n" +
 	"\x06values\x18\x05 \x03(\v2\x1e.llmos.v1.Progress.ValuesEntryR\x06values\x12\x17\n" +
 	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\x12(\n" +
-	"\x06sample\x18\a \x01(\v2\x10.llmos.v1.SampleR\x06sample\x1a9\n" +
+	"\x06sample\x18\a \x01(\v2\x10.llmos.v1.SampleR\x06sample\x12\x18\n" +
+	"\awarning\x18\b \x01(\tR\awarning\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xcb\x01\n" +
@@ -5363,7 +5934,39 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"disk_bytes\x18\x04 \x01(\x03R\tdiskBytes\x12(\n" +
 	"\x10gpu_memory_bytes\x18\x05 \x01(\x03R\x0egpuMemoryBytes\x12\x1f\n" +
 	"\vgpu_percent\x18\x06 \x01(\x05R\n" +
-	"gpuPercent*\xd7\x02\n" +
+	"gpuPercent\"\xad\x02\n" +
+	"\n" +
+	"NodeSample\x12\x17\n" +
+	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x124\n" +
+	"\x16memory_available_bytes\x18\x02 \x01(\x03R\x14memoryAvailableBytes\x12&\n" +
+	"\x0fdisk_free_bytes\x18\x03 \x01(\x03R\rdiskFreeBytes\x12;\n" +
+	"\x0fhuge_pages_free\x18\x04 \x03(\v2\x13.llmos.v1.HugePagesR\rhugePagesFree\x129\n" +
+	"\n" +
+	"interfaces\x18\x05 \x03(\v2\x19.llmos.v1.InterfaceSampleR\n" +
+	"interfaces\x120\n" +
+	"\adevices\x18\x06 \x03(\v2\x16.llmos.v1.DeviceSampleR\adevices\"}\n" +
+	"\x0fInterfaceSample\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x13receive_bytes_per_s\x18\x02 \x01(\x03R\x10receiveBytesPerS\x12'\n" +
+	"\x10send_bytes_per_s\x18\x03 \x01(\x03R\rsendBytesPerS\"\x9e\x02\n" +
+	"\fDeviceSample\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x18\n" +
+	"\apercent\x18\x02 \x01(\x05R\apercent\x12*\n" +
+	"\x11memory_used_bytes\x18\x03 \x01(\x03R\x0fmemoryUsedBytes\x12\x18\n" +
+	"\acelsius\x18\x04 \x01(\x05R\acelsius\x12\x1c\n" +
+	"\tmilliwatt\x18\x05 \x01(\x03R\tmilliwatt\x12#\n" +
+	"\recc_corrected\x18\x06 \x01(\x03R\feccCorrected\x12'\n" +
+	"\x0fecc_uncorrected\x18\a \x01(\x03R\x0eeccUncorrected\x12%\n" +
+	"\x0estranger_bytes\x18\b \x01(\x03R\rstrangerBytes\"O\n" +
+	"\n" +
+	"XIDActions\x12'\n" +
+	"\x04xids\x18\x01 \x03(\v2\x13.llmos.v1.XIDActionR\x04xids\x12\x18\n" +
+	"\aunknown\x18\x02 \x01(\tR\aunknown\"k\n" +
+	"\tXIDAction\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x18\n" +
+	"\ameaning\x18\x02 \x01(\tR\ameaning\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\x12\x18\n" +
+	"\achanged\x18\x04 \x01(\bR\achanged*\xd7\x02\n" +
 	"\tErrorKind\x12\x1a\n" +
 	"\x16ERROR_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x18\n" +
@@ -5434,13 +6037,14 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\vTaskDesired\x12\x1c\n" +
 	"\x18TASK_DESIRED_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10TASK_DESIRED_RUN\x10\x01\x12\x15\n" +
-	"\x11TASK_DESIRED_STOP\x10\x02*\x8e\x01\n" +
+	"\x11TASK_DESIRED_STOP\x10\x02*\xa9\x01\n" +
 	"\fDeviceHealth\x12\x1d\n" +
 	"\x19DEVICE_HEALTH_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10DEVICE_HEALTH_OK\x10\x01\x12\x17\n" +
 	"\x13DEVICE_HEALTH_STALE\x10\x02\x12\x18\n" +
 	"\x14DEVICE_HEALTH_FAILED\x10\x03\x12\x16\n" +
-	"\x12DEVICE_HEALTH_GONE\x10\x04*i\n" +
+	"\x12DEVICE_HEALTH_GONE\x10\x04\x12\x19\n" +
+	"\x15DEVICE_HEALTH_BLOCKED\x10\x05*i\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10NODE_STATE_READY\x10\x01\x12\x15\n" +
@@ -5470,72 +6074,79 @@ func file_llmos_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_llmos_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 15)
-var file_llmos_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_llmos_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_llmos_v1_types_proto_goTypes = []any{
-	(ErrorKind)(0),          // 0: llmos.v1.ErrorKind
-	(JobKind)(0),            // 1: llmos.v1.JobKind
-	(CheckpointRanks)(0),    // 2: llmos.v1.CheckpointRanks
-	(DependencyKind)(0),     // 3: llmos.v1.DependencyKind
-	(CronOverlap)(0),        // 4: llmos.v1.CronOverlap
-	(JobState)(0),           // 5: llmos.v1.JobState
-	(ClaimKind)(0),          // 6: llmos.v1.ClaimKind
-	(AttemptState)(0),       // 7: llmos.v1.AttemptState
-	(EvictionKind)(0),       // 8: llmos.v1.EvictionKind
-	(TaskState)(0),          // 9: llmos.v1.TaskState
-	(TaskDesired)(0),        // 10: llmos.v1.TaskDesired
-	(DeviceHealth)(0),       // 11: llmos.v1.DeviceHealth
-	(NodeState)(0),          // 12: llmos.v1.NodeState
-	(ReservationKind)(0),    // 13: llmos.v1.ReservationKind
-	(MemberRole)(0),         // 14: llmos.v1.MemberRole
-	(*Fault)(nil),           // 15: llmos.v1.Fault
-	(*JobSpec)(nil),         // 16: llmos.v1.JobSpec
-	(*CheckpointSpec)(nil),  // 17: llmos.v1.CheckpointSpec
-	(*ResumeSpec)(nil),      // 18: llmos.v1.ResumeSpec
-	(*Dependency)(nil),      // 19: llmos.v1.Dependency
-	(*ArraySpec)(nil),       // 20: llmos.v1.ArraySpec
-	(*CronSpec)(nil),        // 21: llmos.v1.CronSpec
-	(*PlacementSpec)(nil),   // 22: llmos.v1.PlacementSpec
-	(*Expr)(nil),            // 23: llmos.v1.Expr
-	(*ExprList)(nil),        // 24: llmos.v1.ExprList
-	(*ExprMatch)(nil),       // 25: llmos.v1.ExprMatch
-	(*RoleSpec)(nil),        // 26: llmos.v1.RoleSpec
-	(*Resources)(nil),       // 27: llmos.v1.Resources
-	(*Job)(nil),             // 28: llmos.v1.Job
-	(*Checkpoint)(nil),      // 29: llmos.v1.Checkpoint
-	(*ResumePoint)(nil),     // 30: llmos.v1.ResumePoint
-	(*AvoidedNode)(nil),     // 31: llmos.v1.AvoidedNode
-	(*Claim)(nil),           // 32: llmos.v1.Claim
-	(*ClaimSlot)(nil),       // 33: llmos.v1.ClaimSlot
-	(*Attempt)(nil),         // 34: llmos.v1.Attempt
-	(*Task)(nil),            // 35: llmos.v1.Task
-	(*Device)(nil),          // 36: llmos.v1.Device
-	(*Node)(nil),            // 37: llmos.v1.Node
-	(*Drain)(nil),           // 38: llmos.v1.Drain
-	(*DeviceAccount)(nil),   // 39: llmos.v1.DeviceAccount
-	(*NodeAccount)(nil),     // 40: llmos.v1.NodeAccount
-	(*DeviceGrant)(nil),     // 41: llmos.v1.DeviceGrant
-	(*Allocation)(nil),      // 42: llmos.v1.Allocation
-	(*Queue)(nil),           // 43: llmos.v1.Queue
-	(*QuotaLimit)(nil),      // 44: llmos.v1.QuotaLimit
-	(*UsageDay)(nil),        // 45: llmos.v1.UsageDay
-	(*Reservation)(nil),     // 46: llmos.v1.Reservation
-	(*SchedulerConfig)(nil), // 47: llmos.v1.SchedulerConfig
-	(*JoinToken)(nil),       // 48: llmos.v1.JoinToken
-	(*Event)(nil),           // 49: llmos.v1.Event
-	(*ClusterMeta)(nil),     // 50: llmos.v1.ClusterMeta
-	(*RequestRecord)(nil),   // 51: llmos.v1.RequestRecord
-	(*Progress)(nil),        // 52: llmos.v1.Progress
-	(*Sample)(nil),          // 53: llmos.v1.Sample
-	nil,                     // 54: llmos.v1.JobSpec.LabelsEntry
-	nil,                     // 55: llmos.v1.RoleSpec.EnvEntry
-	nil,                     // 56: llmos.v1.Node.LabelsEntry
-	nil,                     // 57: llmos.v1.Progress.ValuesEntry
+	(ErrorKind)(0),           // 0: llmos.v1.ErrorKind
+	(JobKind)(0),             // 1: llmos.v1.JobKind
+	(CheckpointRanks)(0),     // 2: llmos.v1.CheckpointRanks
+	(DependencyKind)(0),      // 3: llmos.v1.DependencyKind
+	(CronOverlap)(0),         // 4: llmos.v1.CronOverlap
+	(JobState)(0),            // 5: llmos.v1.JobState
+	(ClaimKind)(0),           // 6: llmos.v1.ClaimKind
+	(AttemptState)(0),        // 7: llmos.v1.AttemptState
+	(EvictionKind)(0),        // 8: llmos.v1.EvictionKind
+	(TaskState)(0),           // 9: llmos.v1.TaskState
+	(TaskDesired)(0),         // 10: llmos.v1.TaskDesired
+	(DeviceHealth)(0),        // 11: llmos.v1.DeviceHealth
+	(NodeState)(0),           // 12: llmos.v1.NodeState
+	(ReservationKind)(0),     // 13: llmos.v1.ReservationKind
+	(MemberRole)(0),          // 14: llmos.v1.MemberRole
+	(*Fault)(nil),            // 15: llmos.v1.Fault
+	(*JobSpec)(nil),          // 16: llmos.v1.JobSpec
+	(*CheckpointSpec)(nil),   // 17: llmos.v1.CheckpointSpec
+	(*ResumeSpec)(nil),       // 18: llmos.v1.ResumeSpec
+	(*Dependency)(nil),       // 19: llmos.v1.Dependency
+	(*ArraySpec)(nil),        // 20: llmos.v1.ArraySpec
+	(*CronSpec)(nil),         // 21: llmos.v1.CronSpec
+	(*PlacementSpec)(nil),    // 22: llmos.v1.PlacementSpec
+	(*Expr)(nil),             // 23: llmos.v1.Expr
+	(*ExprList)(nil),         // 24: llmos.v1.ExprList
+	(*ExprMatch)(nil),        // 25: llmos.v1.ExprMatch
+	(*RoleSpec)(nil),         // 26: llmos.v1.RoleSpec
+	(*Resources)(nil),        // 27: llmos.v1.Resources
+	(*Job)(nil),              // 28: llmos.v1.Job
+	(*Checkpoint)(nil),       // 29: llmos.v1.Checkpoint
+	(*ResumePoint)(nil),      // 30: llmos.v1.ResumePoint
+	(*AvoidedNode)(nil),      // 31: llmos.v1.AvoidedNode
+	(*Claim)(nil),            // 32: llmos.v1.Claim
+	(*ClaimSlot)(nil),        // 33: llmos.v1.ClaimSlot
+	(*Attempt)(nil),          // 34: llmos.v1.Attempt
+	(*Task)(nil),             // 35: llmos.v1.Task
+	(*Device)(nil),           // 36: llmos.v1.Device
+	(*Node)(nil),             // 37: llmos.v1.Node
+	(*NetworkInterface)(nil), // 38: llmos.v1.NetworkInterface
+	(*HugePages)(nil),        // 39: llmos.v1.HugePages
+	(*Drain)(nil),            // 40: llmos.v1.Drain
+	(*DeviceAccount)(nil),    // 41: llmos.v1.DeviceAccount
+	(*NodeAccount)(nil),      // 42: llmos.v1.NodeAccount
+	(*DeviceGrant)(nil),      // 43: llmos.v1.DeviceGrant
+	(*Allocation)(nil),       // 44: llmos.v1.Allocation
+	(*Queue)(nil),            // 45: llmos.v1.Queue
+	(*QuotaLimit)(nil),       // 46: llmos.v1.QuotaLimit
+	(*UsageDay)(nil),         // 47: llmos.v1.UsageDay
+	(*Reservation)(nil),      // 48: llmos.v1.Reservation
+	(*SchedulerConfig)(nil),  // 49: llmos.v1.SchedulerConfig
+	(*JoinToken)(nil),        // 50: llmos.v1.JoinToken
+	(*Event)(nil),            // 51: llmos.v1.Event
+	(*ClusterMeta)(nil),      // 52: llmos.v1.ClusterMeta
+	(*RequestRecord)(nil),    // 53: llmos.v1.RequestRecord
+	(*Progress)(nil),         // 54: llmos.v1.Progress
+	(*Sample)(nil),           // 55: llmos.v1.Sample
+	(*NodeSample)(nil),       // 56: llmos.v1.NodeSample
+	(*InterfaceSample)(nil),  // 57: llmos.v1.InterfaceSample
+	(*DeviceSample)(nil),     // 58: llmos.v1.DeviceSample
+	(*XIDActions)(nil),       // 59: llmos.v1.XIDActions
+	(*XIDAction)(nil),        // 60: llmos.v1.XIDAction
+	nil,                      // 61: llmos.v1.JobSpec.LabelsEntry
+	nil,                      // 62: llmos.v1.RoleSpec.EnvEntry
+	nil,                      // 63: llmos.v1.Node.LabelsEntry
+	nil,                      // 64: llmos.v1.Progress.ValuesEntry
 }
 var file_llmos_v1_types_proto_depIdxs = []int32{
 	0,  // 0: llmos.v1.Fault.kind:type_name -> llmos.v1.ErrorKind
 	1,  // 1: llmos.v1.JobSpec.kind:type_name -> llmos.v1.JobKind
 	26, // 2: llmos.v1.JobSpec.roles:type_name -> llmos.v1.RoleSpec
-	54, // 3: llmos.v1.JobSpec.labels:type_name -> llmos.v1.JobSpec.LabelsEntry
+	61, // 3: llmos.v1.JobSpec.labels:type_name -> llmos.v1.JobSpec.LabelsEntry
 	19, // 4: llmos.v1.JobSpec.after:type_name -> llmos.v1.Dependency
 	20, // 5: llmos.v1.JobSpec.array:type_name -> llmos.v1.ArraySpec
 	21, // 6: llmos.v1.JobSpec.cron:type_name -> llmos.v1.CronSpec
@@ -5551,7 +6162,7 @@ var file_llmos_v1_types_proto_depIdxs = []int32{
 	23, // 16: llmos.v1.Expr.not:type_name -> llmos.v1.Expr
 	25, // 17: llmos.v1.Expr.match:type_name -> llmos.v1.ExprMatch
 	23, // 18: llmos.v1.ExprList.of:type_name -> llmos.v1.Expr
-	55, // 19: llmos.v1.RoleSpec.env:type_name -> llmos.v1.RoleSpec.EnvEntry
+	62, // 19: llmos.v1.RoleSpec.env:type_name -> llmos.v1.RoleSpec.EnvEntry
 	27, // 20: llmos.v1.RoleSpec.resources:type_name -> llmos.v1.Resources
 	16, // 21: llmos.v1.Job.spec:type_name -> llmos.v1.JobSpec
 	5,  // 22: llmos.v1.Job.state:type_name -> llmos.v1.JobState
@@ -5559,7 +6170,7 @@ var file_llmos_v1_types_proto_depIdxs = []int32{
 	31, // 24: llmos.v1.Job.avoid:type_name -> llmos.v1.AvoidedNode
 	6,  // 25: llmos.v1.Claim.kind:type_name -> llmos.v1.ClaimKind
 	33, // 26: llmos.v1.Claim.slots:type_name -> llmos.v1.ClaimSlot
-	41, // 27: llmos.v1.ClaimSlot.devices:type_name -> llmos.v1.DeviceGrant
+	43, // 27: llmos.v1.ClaimSlot.devices:type_name -> llmos.v1.DeviceGrant
 	7,  // 28: llmos.v1.Attempt.state:type_name -> llmos.v1.AttemptState
 	8,  // 29: llmos.v1.Attempt.eviction:type_name -> llmos.v1.EvictionKind
 	30, // 30: llmos.v1.Attempt.resume:type_name -> llmos.v1.ResumePoint
@@ -5568,21 +6179,27 @@ var file_llmos_v1_types_proto_depIdxs = []int32{
 	11, // 33: llmos.v1.Device.health:type_name -> llmos.v1.DeviceHealth
 	12, // 34: llmos.v1.Node.state:type_name -> llmos.v1.NodeState
 	36, // 35: llmos.v1.Node.devices:type_name -> llmos.v1.Device
-	56, // 36: llmos.v1.Node.labels:type_name -> llmos.v1.Node.LabelsEntry
-	38, // 37: llmos.v1.Node.drain:type_name -> llmos.v1.Drain
-	39, // 38: llmos.v1.NodeAccount.devices:type_name -> llmos.v1.DeviceAccount
-	41, // 39: llmos.v1.Allocation.devices:type_name -> llmos.v1.DeviceGrant
-	44, // 40: llmos.v1.Queue.limits:type_name -> llmos.v1.QuotaLimit
-	13, // 41: llmos.v1.Reservation.kind:type_name -> llmos.v1.ReservationKind
-	23, // 42: llmos.v1.Reservation.where:type_name -> llmos.v1.Expr
-	14, // 43: llmos.v1.JoinToken.role:type_name -> llmos.v1.MemberRole
-	57, // 44: llmos.v1.Progress.values:type_name -> llmos.v1.Progress.ValuesEntry
-	53, // 45: llmos.v1.Progress.sample:type_name -> llmos.v1.Sample
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	63, // 36: llmos.v1.Node.labels:type_name -> llmos.v1.Node.LabelsEntry
+	40, // 37: llmos.v1.Node.drain:type_name -> llmos.v1.Drain
+	38, // 38: llmos.v1.Node.interfaces:type_name -> llmos.v1.NetworkInterface
+	39, // 39: llmos.v1.Node.huge_pages:type_name -> llmos.v1.HugePages
+	41, // 40: llmos.v1.NodeAccount.devices:type_name -> llmos.v1.DeviceAccount
+	43, // 41: llmos.v1.Allocation.devices:type_name -> llmos.v1.DeviceGrant
+	46, // 42: llmos.v1.Queue.limits:type_name -> llmos.v1.QuotaLimit
+	13, // 43: llmos.v1.Reservation.kind:type_name -> llmos.v1.ReservationKind
+	23, // 44: llmos.v1.Reservation.where:type_name -> llmos.v1.Expr
+	14, // 45: llmos.v1.JoinToken.role:type_name -> llmos.v1.MemberRole
+	64, // 46: llmos.v1.Progress.values:type_name -> llmos.v1.Progress.ValuesEntry
+	55, // 47: llmos.v1.Progress.sample:type_name -> llmos.v1.Sample
+	39, // 48: llmos.v1.NodeSample.huge_pages_free:type_name -> llmos.v1.HugePages
+	57, // 49: llmos.v1.NodeSample.interfaces:type_name -> llmos.v1.InterfaceSample
+	58, // 50: llmos.v1.NodeSample.devices:type_name -> llmos.v1.DeviceSample
+	60, // 51: llmos.v1.XIDActions.xids:type_name -> llmos.v1.XIDAction
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_types_proto_init() }
@@ -5602,7 +6219,7 @@ func file_llmos_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_types_proto_rawDesc), len(file_llmos_v1_types_proto_rawDesc)),
 			NumEnums:      15,
-			NumMessages:   43,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
