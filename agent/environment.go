@@ -29,6 +29,7 @@ type site struct {
 	nodeID, nodeName string
 	tasks            string // folder of the tasks' directories
 	sharedDir        string // empty: none
+	self             string // path of the llmos program, for the verbs that run beside a task
 	taskUser         string // empty: the agent's own
 
 	mps          func() string               // pipe directory of MPS, empty without it; nil: none
@@ -107,6 +108,7 @@ func (s site) environment(a *pb.Assignment, localWorld int) []string {
 	set("LLMOS_ROLE", task.GetRole())
 	set("LLMOS_ROLE_INDEX", strconv.Itoa(int(task.GetIndex())))
 	setArray(a, set)
+	setFramework(a, set)
 	set("LLMOS_NODE_ID", s.nodeID)
 	set("LLMOS_NODE_NAME", s.nodeName)
 	set("LLMOS_DEVICES", strings.Join(seen.ids, ","))
@@ -240,7 +242,7 @@ func (s site) prepare(a *pb.Assignment, localWorld int) (exec.Spec, error) {
 	}
 	return exec.Spec{
 		SaveDir: saveDir,
-		TaskID:  a.GetTask().GetId(), NodeName: s.nodeName, Command: role.GetCommand(), Env: s.environment(a, localWorld),
+		TaskID:  a.GetTask().GetId(), NodeName: s.nodeName, Command: s.command(a), Env: s.environment(a, localWorld),
 		Workdir: role.GetWorkdir(), User: s.taskUserOf(a), Owned: owned, StopSignal: role.GetStopSignal(), GraceMS: role.GetGraceMs(),
 		MemoryBytes: a.GetAllocation().GetMemoryBytes(), CPUMilli: a.GetAllocation().GetCpuMilli(), LogMaxBytes: role.GetLogMaxBytes(),
 	}, nil

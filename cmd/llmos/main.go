@@ -8,6 +8,7 @@ import (
 
 	"llmos/agent/device"
 	"llmos/agent/exec"
+	"llmos/agent/mpi"
 )
 
 // version is set by the linker; see the Makefile.
@@ -22,6 +23,8 @@ func main() {
 			os.Exit(exec.ShimMain(os.Args[2:]))
 		case "nvml-probe":
 			os.Exit(device.NVMLMain(os.Stdin, os.Stdout))
+		case mpi.TaskVerb, mpi.AgentVerb, mpi.RankVerb:
+			os.Exit(mpi.Main(os.Args[1], os.Args[2:]))
 		}
 	}
 	ctx, stop := interruptible()

@@ -25,6 +25,7 @@ type specFlags struct {
 	workdir   string
 	user      string
 	retries   int32
+	framework string
 	terms     termFlags
 }
 
@@ -44,6 +45,7 @@ func (s *specFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.workdir, "workdir", "", "working `FOLDER` on the node (default: the present one)")
 	f.StringVar(&s.user, "user", "", "`USER` of the node to run as (default: the agent's task user)")
 	f.Int32Var(&s.retries, "retries", 0, "how often (`N`) the job is started again after a failure")
+	f.StringVar(&s.framework, "framework", "", "how the ranks find each other: pytorch, tensorflow, jax, mpi or none")
 	s.terms.flags(f)
 }
 
@@ -69,7 +71,16 @@ func (s *specFlags) override(a *app, set changedFlags, spec *pb.JobSpec) jobspec
 	if set.Changed("retries") {
 		spec.Retries = s.retries
 	}
-	return s.terms.apply(a, set, spec)
+	faults := s.terms.apply(a, set, spec)
+	if set.Changed("framework") {
+		framework, err := jobspec.ParseFramework(s.framework)
+		if err != nil {
+			faults = append(faults, atField(err, "framework"))
+		}
+		spec.Framework = framework
+	}
+	jobspec.Complete(spec)
+	return faults
 }
 
 // commandSpec makes the spec of a command behind --.
@@ -89,7 +100,7 @@ func (a *app) commandSpec(set changedFlags, s *specFlags, command []string) (*pb
 	if s.name == "" && !set.Changed("name") {
 		spec.GenerateName = jobspec.NameFor(command)
 	}
-	faults = append(faults, s.terms.apply(a, set, spec)...)
+	faults = append(faults, s.override(a, set, spec)...)
 	var more jobspec.Faults
 	if errors.As(jobspec.Validate(spec), &more) {
 		faults = merge(faults, more)

@@ -83,6 +83,7 @@ func checkSpec(spec *pb.JobSpec) error {
 	if tasks > tasksPerJobMax {
 		return fault.New(pb.ErrorKind_ERROR_KIND_LIMIT, "the job has %d tasks; the most is %d", tasks, tasksPerJobMax).At("roles", 0)
 	}
+	jobspec.Complete(spec)
 	return jobspec.Validate(spec)
 }
 

@@ -69,7 +69,7 @@ func converse(t *testing.T, file string) {
 
 // do runs one command and prints the effects that follow at once:
 //
-//	submit NAME [count=1] [cpu=1] [gpus=0] [lost=ms] [retries=n]   as the API would
+//	submit NAME [count=1] [cpu=1] [gpus=0] [lost=ms] [retries=n] [framework=n]   as the API would
 //	stop JOB
 //	hello NODE/SESSION [cpu=8] [gpus=0] [name=NAME] [TASK=STATE ...]
 //	report NODE/SESSION SEQ TASK=STATE ...       FAILED ends with code 1

@@ -226,6 +226,7 @@ func (c *Controller) assignment(s *session, t *pb.Task) *pb.Assignment {
 	a := &pb.Assignment{Task: t, Allocation: c.st.Allocation(t.Id), Attempt: c.st.Attempt(t.JobId, t.Epoch)}
 	if j := c.st.Job(t.JobId); j != nil {
 		a.JobName = state.JobName(j.GetSpec())
+		a.Framework = j.GetSpec().GetFramework()
 		if parent := c.st.Job(j.Parent); parent.GetSpec().GetArray() != nil {
 			a.ArrayIndex, a.ArrayCount = j.ArrayIndex, parent.Spec.Array.Count
 		}
@@ -236,6 +237,7 @@ func (c *Controller) assignment(s *session, t *pb.Task) *pb.Assignment {
 		}
 		a.Checkpoint, a.Resume = checkpointSpec(j.GetSpec()), c.resumeOf(t, a.Attempt)
 	}
+	a.Peers = c.peers(t, a.Framework)
 	if c.cfg.AttemptKey != nil {
 		a.AttemptKey = c.cfg.AttemptKey(t.JobId, t.Epoch)
 	}

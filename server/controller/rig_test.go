@@ -258,6 +258,9 @@ func submit(t testing.TB, words []string) *pb.Command {
 			spec.Checkpoint = &pb.CheckpointSpec{Path: "ckpt", Keep: int32(n)}
 		case "every":
 			spec.CheckpointEveryMs = n
+		case "framework":
+			spec.Framework = pb.Framework(n)
+			role.Ports = []string{"http", strings.ToLower(strings.TrimPrefix(spec.Framework.String(), "FRAMEWORK_"))}
 		default:
 			t.Fatalf("unknown word %q", word)
 		}

@@ -111,6 +111,9 @@ func messageText(m *pb.ServerMessage) string {
 			if a.Resume != nil {
 				text += " from " + holdingText(a.Resume)
 			}
+			for rank, p := range a.Peers {
+				text += fmt.Sprintf(" %d:%s.%d@%s:%d", rank, p.Role, p.Index, p.Host, p.Port)
+			}
 		}
 		if len(m.Desired.Forget) > 0 {
 			slices.Sort(m.Desired.Forget)

@@ -134,6 +134,7 @@ func (d *decoder) jobRules(s *pb.JobSpec) []rule {
 		{"retries", d.integer(&s.Retries)},
 		{"lost_after", d.amount(&s.LostAfterMs, ParseDuration)},
 		{"labels", d.texts(&s.Labels)},
+		{"framework", d.framework(&s.Framework)},
 		{"roles", func(n *node, field string) { d.roles(n, field, s) }},
 	}
 	return append(append(rules, d.timeRules(s)...), d.placeRules(s)...)

@@ -24,6 +24,7 @@
 //	retries: 3                  # how often a gang whose task failed is started again; default 0
 //	lost_after: 60s             # silence of a node after which its tasks are replaced
 //	labels: {team: nlp}
+//	framework: pytorch          # or tensorflow, jax, mpi, none: how the ranks find each other
 //	after: [prepare, {job: check, on: any}]   # waits for them: on ok (default), any or failed
 //	array: {count: 100, parallel: 10}         # copies; a number alone is the count
 //	cron: {schedule: "0 3 * * *", time_zone: Europe/Berlin, overlap: skip}   # or the schedule alone
@@ -133,6 +134,7 @@ func (d *decoder) parse(src []byte) (*pb.JobSpec, error) {
 		return nil, d.result()
 	}
 	spec := d.job(root)
+	Complete(spec)
 	d.validate(spec)
 	if err := d.result(); err != nil {
 		return nil, err

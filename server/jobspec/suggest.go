@@ -18,6 +18,7 @@ var meant = []struct{ word, field, hint string }{
 	{"node_selector", "where", ""}, {"constraints", "where", ""}, {"constraint", "where", ""}, {"selector", "where", ""},
 	{"affinity", "near", ""}, {"anti_affinity", "apart", ""}, {"topology", "within", ""},
 	{"partition", "queue", ""}, {"project", "queue", ""}, {"account", "queue", ""}, {"nice", "priority", ""},
+	{"backend", "framework", ""}, {"launcher", "framework", ""},
 	{"sweep", "array", ""}, {"eta", "expected", ""}, {"estimate", "expected", ""}, {"due", "deadline", ""},
 	{"mig_profile", "mig", ""}, {"no_preempt", "preemptible", ""}, {"migrate", "preemptible", ""},
 	{"args", "", "write the arguments in command"},

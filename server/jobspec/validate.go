@@ -49,6 +49,7 @@ func (c *checker) job(s *pb.JobSpec) {
 		c.duration("lost_after", s.LostAfterMs, LostAfterMSMin, LostAfterMSMax)
 	}
 	c.labels(s.Labels)
+	c.framework(s)
 	c.schedule(s)
 	c.saving(s)
 	c.placement(s.Placement)

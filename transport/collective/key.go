@@ -45,6 +45,18 @@ func (e *WrongKeyError) theirEpoch() (uint64, bool) {
 	return epoch, err == nil
 }
 
+// TLS gives a configuration by which the ranks of an attempt, and nobody else, can talk to each
+// other: both sides prove that they hold the attempt's key. It serves listeners and dialers.
+func TLS(c Config) (*tls.Config, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if len(c.Key) != keyBytes {
+		return nil, fmt.Errorf("an attempt key of %d bytes, want %d", len(c.Key), keyBytes)
+	}
+	return tlsConfig(c)
+}
+
 // tlsConfig makes the one configuration for both sides of every connection of the attempt.
 func tlsConfig(c Config) (*tls.Config, error) {
 	seed, err := hkdf.Key(sha256.New, c.Key, nil, keyPurpose, ed25519.SeedSize)

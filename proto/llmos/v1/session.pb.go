@@ -860,11 +860,13 @@ type Assignment struct {
 	Allocation    *Allocation            `protobuf:"bytes,3,opt,name=allocation,proto3" json:"allocation,omitempty"`
 	Attempt       *Attempt               `protobuf:"bytes,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	JobName       string                 `protobuf:"bytes,5,opt,name=job_name,json=jobName,proto3" json:"job_name,omitempty"`
-	AttemptKey    []byte                 `protobuf:"bytes,6,opt,name=attempt_key,json=attemptKey,proto3" json:"attempt_key,omitempty"`  // 32 bytes shared by the ranks of this attempt alone
-	ArrayIndex    int32                  `protobuf:"varint,7,opt,name=array_index,json=arrayIndex,proto3" json:"array_index,omitempty"` // of an array's copy
-	ArrayCount    int32                  `protobuf:"varint,8,opt,name=array_count,json=arrayCount,proto3" json:"array_count,omitempty"` // copies of the array; 0: not of an array
-	Checkpoint    *CheckpointSpec        `protobuf:"bytes,9,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`                    // absent: what the task saves is its own affair
-	Resume        *Holding               `protobuf:"bytes,10,opt,name=resume,proto3" json:"resume,omitempty"`                           // what the task goes on from; absent: it begins anew
+	AttemptKey    []byte                 `protobuf:"bytes,6,opt,name=attempt_key,json=attemptKey,proto3" json:"attempt_key,omitempty"`       // 32 bytes shared by the ranks of this attempt alone
+	ArrayIndex    int32                  `protobuf:"varint,7,opt,name=array_index,json=arrayIndex,proto3" json:"array_index,omitempty"`      // of an array's copy
+	ArrayCount    int32                  `protobuf:"varint,8,opt,name=array_count,json=arrayCount,proto3" json:"array_count,omitempty"`      // copies of the array; 0: not of an array
+	Checkpoint    *CheckpointSpec        `protobuf:"bytes,9,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`                         // absent: what the task saves is its own affair
+	Resume        *Holding               `protobuf:"bytes,10,opt,name=resume,proto3" json:"resume,omitempty"`                                // what the task goes on from; absent: it begins anew
+	Framework     Framework              `protobuf:"varint,15,opt,name=framework,proto3,enum=llmos.v1.Framework" json:"framework,omitempty"` // of the job
+	Peers         []*Peer                `protobuf:"bytes,16,rep,name=peers,proto3" json:"peers,omitempty"`                                  // every task of the attempt, by rank; only for frameworks whose ranks must know all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -969,6 +971,89 @@ func (x *Assignment) GetResume() *Holding {
 	return nil
 }
 
+func (x *Assignment) GetFramework() Framework {
+	if x != nil {
+		return x.Framework
+	}
+	return Framework_FRAMEWORK_UNSPECIFIED
+}
+
+func (x *Assignment) GetPeers() []*Peer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+// Peer is where a task of the same attempt is.
+type Peer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	Index         int32                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // in its role
+	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`    // by which others reach its node
+	Port          int32                  `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`   // of its ports the one that is named after the framework; 0: it has none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Peer) Reset() {
+	*x = Peer{}
+	mi := &file_llmos_v1_session_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Peer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Peer) ProtoMessage() {}
+
+func (x *Peer) ProtoReflect() protoreflect.Message {
+	mi := &file_llmos_v1_session_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Peer.ProtoReflect.Descriptor instead.
+func (*Peer) Descriptor() ([]byte, []int) {
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Peer) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Peer) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Peer) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Peer) GetPort() int32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 type Acknowledge struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
@@ -978,7 +1063,7 @@ type Acknowledge struct {
 
 func (x *Acknowledge) Reset() {
 	*x = Acknowledge{}
-	mi := &file_llmos_v1_session_proto_msgTypes[13]
+	mi := &file_llmos_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1075,7 @@ func (x *Acknowledge) String() string {
 func (*Acknowledge) ProtoMessage() {}
 
 func (x *Acknowledge) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[13]
+	mi := &file_llmos_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1088,7 @@ func (x *Acknowledge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledge.ProtoReflect.Descriptor instead.
 func (*Acknowledge) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Acknowledge) GetSeq() uint64 {
@@ -1026,7 +1111,7 @@ type DivideGPURequest struct {
 
 func (x *DivideGPURequest) Reset() {
 	*x = DivideGPURequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[14]
+	mi := &file_llmos_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1123,7 @@ func (x *DivideGPURequest) String() string {
 func (*DivideGPURequest) ProtoMessage() {}
 
 func (x *DivideGPURequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[14]
+	mi := &file_llmos_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1136,7 @@ func (x *DivideGPURequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DivideGPURequest.ProtoReflect.Descriptor instead.
 func (*DivideGPURequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DivideGPURequest) GetNodeId() string {
@@ -1084,7 +1169,7 @@ type DivideGPUResponse struct {
 
 func (x *DivideGPUResponse) Reset() {
 	*x = DivideGPUResponse{}
-	mi := &file_llmos_v1_session_proto_msgTypes[15]
+	mi := &file_llmos_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1181,7 @@ func (x *DivideGPUResponse) String() string {
 func (*DivideGPUResponse) ProtoMessage() {}
 
 func (x *DivideGPUResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[15]
+	mi := &file_llmos_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1194,7 @@ func (x *DivideGPUResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DivideGPUResponse.ProtoReflect.Descriptor instead.
 func (*DivideGPUResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DivideGPUResponse) GetDevices() []*Device {
@@ -1131,7 +1216,7 @@ type RepairNodeRequest struct {
 
 func (x *RepairNodeRequest) Reset() {
 	*x = RepairNodeRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[16]
+	mi := &file_llmos_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1228,7 @@ func (x *RepairNodeRequest) String() string {
 func (*RepairNodeRequest) ProtoMessage() {}
 
 func (x *RepairNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[16]
+	mi := &file_llmos_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1241,7 @@ func (x *RepairNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairNodeRequest.ProtoReflect.Descriptor instead.
 func (*RepairNodeRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RepairNodeRequest) GetNodeId() string {
@@ -1182,7 +1267,7 @@ type RepairNodeResponse struct {
 
 func (x *RepairNodeResponse) Reset() {
 	*x = RepairNodeResponse{}
-	mi := &file_llmos_v1_session_proto_msgTypes[17]
+	mi := &file_llmos_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1279,7 @@ func (x *RepairNodeResponse) String() string {
 func (*RepairNodeResponse) ProtoMessage() {}
 
 func (x *RepairNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[17]
+	mi := &file_llmos_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1292,7 @@ func (x *RepairNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairNodeResponse.ProtoReflect.Descriptor instead.
 func (*RepairNodeResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RepairNodeResponse) GetCleared() []string {
@@ -1227,7 +1312,7 @@ type ReadCheckpointRequest struct {
 
 func (x *ReadCheckpointRequest) Reset() {
 	*x = ReadCheckpointRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[18]
+	mi := &file_llmos_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1324,7 @@ func (x *ReadCheckpointRequest) String() string {
 func (*ReadCheckpointRequest) ProtoMessage() {}
 
 func (x *ReadCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[18]
+	mi := &file_llmos_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1337,7 @@ func (x *ReadCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*ReadCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReadCheckpointRequest) GetManifestSha256() []byte {
@@ -1280,7 +1365,7 @@ type CheckpointChunk struct {
 
 func (x *CheckpointChunk) Reset() {
 	*x = CheckpointChunk{}
-	mi := &file_llmos_v1_session_proto_msgTypes[19]
+	mi := &file_llmos_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1377,7 @@ func (x *CheckpointChunk) String() string {
 func (*CheckpointChunk) ProtoMessage() {}
 
 func (x *CheckpointChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[19]
+	mi := &file_llmos_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1390,7 @@ func (x *CheckpointChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointChunk.ProtoReflect.Descriptor instead.
 func (*CheckpointChunk) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{19}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CheckpointChunk) GetData() []byte {
@@ -1331,7 +1416,7 @@ type ReadLogsRequest struct {
 
 func (x *ReadLogsRequest) Reset() {
 	*x = ReadLogsRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[20]
+	mi := &file_llmos_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1428,7 @@ func (x *ReadLogsRequest) String() string {
 func (*ReadLogsRequest) ProtoMessage() {}
 
 func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[20]
+	mi := &file_llmos_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1441,7 @@ func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogsRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{20}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReadLogsRequest) GetJobId() string {
@@ -1423,7 +1508,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_llmos_v1_session_proto_msgTypes[21]
+	mi := &file_llmos_v1_session_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1520,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[21]
+	mi := &file_llmos_v1_session_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1533,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{21}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LogChunk) GetTaskId() string {
@@ -1514,7 +1599,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[22]
+	mi := &file_llmos_v1_session_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1611,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[22]
+	mi := &file_llmos_v1_session_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1624,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{22}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JoinRequest) GetTokenId() string {
@@ -1599,7 +1684,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_llmos_v1_session_proto_msgTypes[23]
+	mi := &file_llmos_v1_session_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1696,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[23]
+	mi := &file_llmos_v1_session_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1709,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{23}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -1685,7 +1770,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_llmos_v1_session_proto_msgTypes[24]
+	mi := &file_llmos_v1_session_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1782,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[24]
+	mi := &file_llmos_v1_session_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1795,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{24}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RenewRequest) GetCsrDer() []byte {
@@ -1729,7 +1814,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_llmos_v1_session_proto_msgTypes[25]
+	mi := &file_llmos_v1_session_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1826,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_llmos_v1_session_proto_msgTypes[25]
+	mi := &file_llmos_v1_session_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1839,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_llmos_v1_session_proto_rawDescGZIP(), []int{25}
+	return file_llmos_v1_session_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RenewResponse) GetCertificateDer() []byte {
@@ -1826,7 +1911,7 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"\areaders\x18\x04 \x03(\tR\areaders\"?\n" +
 	"\x10CheckpointSource\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
-	"\x04addr\x18\x02 \x01(\tR\x04addr\"\x9e\x03\n" +
+	"\x04addr\x18\x02 \x01(\tR\x04addr\"\xf7\x03\n" +
 	"\n" +
 	"Assignment\x12\"\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.llmos.v1.TaskR\x04task\x12&\n" +
@@ -1846,7 +1931,14 @@ const file_llmos_v1_session_proto_rawDesc = "" +
 	"checkpoint\x18\t \x01(\v2\x18.llmos.v1.CheckpointSpecR\n" +
 	"checkpoint\x12)\n" +
 	"\x06resume\x18\n" +
-	" \x01(\v2\x11.llmos.v1.HoldingR\x06resume\"\x1f\n" +
+	" \x01(\v2\x11.llmos.v1.HoldingR\x06resume\x121\n" +
+	"\tframework\x18\x0f \x01(\x0e2\x13.llmos.v1.FrameworkR\tframework\x12$\n" +
+	"\x05peers\x18\x10 \x03(\v2\x0e.llmos.v1.PeerR\x05peers\"X\n" +
+	"\x04Peer\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x04 \x01(\x05R\x04port\"\x1f\n" +
 	"\vAcknowledge\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\"d\n" +
 	"\x10DivideGPURequest\x12\x17\n" +
@@ -1931,7 +2023,7 @@ func file_llmos_v1_session_proto_rawDescGZIP() []byte {
 	return file_llmos_v1_session_proto_rawDescData
 }
 
-var file_llmos_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_llmos_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_llmos_v1_session_proto_goTypes = []any{
 	(*AgentMessage)(nil),          // 0: llmos.v1.AgentMessage
 	(*Hello)(nil),                 // 1: llmos.v1.Hello
@@ -1946,88 +2038,92 @@ var file_llmos_v1_session_proto_goTypes = []any{
 	(*Holding)(nil),               // 10: llmos.v1.Holding
 	(*CheckpointSource)(nil),      // 11: llmos.v1.CheckpointSource
 	(*Assignment)(nil),            // 12: llmos.v1.Assignment
-	(*Acknowledge)(nil),           // 13: llmos.v1.Acknowledge
-	(*DivideGPURequest)(nil),      // 14: llmos.v1.DivideGPURequest
-	(*DivideGPUResponse)(nil),     // 15: llmos.v1.DivideGPUResponse
-	(*RepairNodeRequest)(nil),     // 16: llmos.v1.RepairNodeRequest
-	(*RepairNodeResponse)(nil),    // 17: llmos.v1.RepairNodeResponse
-	(*ReadCheckpointRequest)(nil), // 18: llmos.v1.ReadCheckpointRequest
-	(*CheckpointChunk)(nil),       // 19: llmos.v1.CheckpointChunk
-	(*ReadLogsRequest)(nil),       // 20: llmos.v1.ReadLogsRequest
-	(*LogChunk)(nil),              // 21: llmos.v1.LogChunk
-	(*JoinRequest)(nil),           // 22: llmos.v1.JoinRequest
-	(*JoinResponse)(nil),          // 23: llmos.v1.JoinResponse
-	(*RenewRequest)(nil),          // 24: llmos.v1.RenewRequest
-	(*RenewResponse)(nil),         // 25: llmos.v1.RenewResponse
-	(*Node)(nil),                  // 26: llmos.v1.Node
-	(*TaskReport)(nil),            // 27: llmos.v1.TaskReport
-	(*Checkpoint)(nil),            // 28: llmos.v1.Checkpoint
-	(*Progress)(nil),              // 29: llmos.v1.Progress
-	(*NodeSample)(nil),            // 30: llmos.v1.NodeSample
-	(*Task)(nil),                  // 31: llmos.v1.Task
-	(*RoleSpec)(nil),              // 32: llmos.v1.RoleSpec
-	(*Allocation)(nil),            // 33: llmos.v1.Allocation
-	(*Attempt)(nil),               // 34: llmos.v1.Attempt
-	(*CheckpointSpec)(nil),        // 35: llmos.v1.CheckpointSpec
-	(*Device)(nil),                // 36: llmos.v1.Device
-	(MemberRole)(0),               // 37: llmos.v1.MemberRole
-	(*ExecInput)(nil),             // 38: llmos.v1.ExecInput
-	(*ForwardInput)(nil),          // 39: llmos.v1.ForwardInput
-	(*ExecOutput)(nil),            // 40: llmos.v1.ExecOutput
-	(*ForwardOutput)(nil),         // 41: llmos.v1.ForwardOutput
+	(*Peer)(nil),                  // 13: llmos.v1.Peer
+	(*Acknowledge)(nil),           // 14: llmos.v1.Acknowledge
+	(*DivideGPURequest)(nil),      // 15: llmos.v1.DivideGPURequest
+	(*DivideGPUResponse)(nil),     // 16: llmos.v1.DivideGPUResponse
+	(*RepairNodeRequest)(nil),     // 17: llmos.v1.RepairNodeRequest
+	(*RepairNodeResponse)(nil),    // 18: llmos.v1.RepairNodeResponse
+	(*ReadCheckpointRequest)(nil), // 19: llmos.v1.ReadCheckpointRequest
+	(*CheckpointChunk)(nil),       // 20: llmos.v1.CheckpointChunk
+	(*ReadLogsRequest)(nil),       // 21: llmos.v1.ReadLogsRequest
+	(*LogChunk)(nil),              // 22: llmos.v1.LogChunk
+	(*JoinRequest)(nil),           // 23: llmos.v1.JoinRequest
+	(*JoinResponse)(nil),          // 24: llmos.v1.JoinResponse
+	(*RenewRequest)(nil),          // 25: llmos.v1.RenewRequest
+	(*RenewResponse)(nil),         // 26: llmos.v1.RenewResponse
+	(*Node)(nil),                  // 27: llmos.v1.Node
+	(*TaskReport)(nil),            // 28: llmos.v1.TaskReport
+	(*Checkpoint)(nil),            // 29: llmos.v1.Checkpoint
+	(*Progress)(nil),              // 30: llmos.v1.Progress
+	(*NodeSample)(nil),            // 31: llmos.v1.NodeSample
+	(*Task)(nil),                  // 32: llmos.v1.Task
+	(*RoleSpec)(nil),              // 33: llmos.v1.RoleSpec
+	(*Allocation)(nil),            // 34: llmos.v1.Allocation
+	(*Attempt)(nil),               // 35: llmos.v1.Attempt
+	(*CheckpointSpec)(nil),        // 36: llmos.v1.CheckpointSpec
+	(Framework)(0),                // 37: llmos.v1.Framework
+	(*Device)(nil),                // 38: llmos.v1.Device
+	(MemberRole)(0),               // 39: llmos.v1.MemberRole
+	(*ExecInput)(nil),             // 40: llmos.v1.ExecInput
+	(*ForwardInput)(nil),          // 41: llmos.v1.ForwardInput
+	(*ExecOutput)(nil),            // 42: llmos.v1.ExecOutput
+	(*ForwardOutput)(nil),         // 43: llmos.v1.ForwardOutput
 }
 var file_llmos_v1_session_proto_depIdxs = []int32{
 	1,  // 0: llmos.v1.AgentMessage.hello:type_name -> llmos.v1.Hello
 	2,  // 1: llmos.v1.AgentMessage.reports:type_name -> llmos.v1.Reports
 	4,  // 2: llmos.v1.AgentMessage.heartbeat:type_name -> llmos.v1.Heartbeat
 	5,  // 3: llmos.v1.AgentMessage.telemetry:type_name -> llmos.v1.Telemetry
-	26, // 4: llmos.v1.AgentMessage.inventory:type_name -> llmos.v1.Node
-	26, // 5: llmos.v1.Hello.node:type_name -> llmos.v1.Node
-	27, // 6: llmos.v1.Hello.tasks:type_name -> llmos.v1.TaskReport
-	27, // 7: llmos.v1.Reports.reports:type_name -> llmos.v1.TaskReport
+	27, // 4: llmos.v1.AgentMessage.inventory:type_name -> llmos.v1.Node
+	27, // 5: llmos.v1.Hello.node:type_name -> llmos.v1.Node
+	28, // 6: llmos.v1.Hello.tasks:type_name -> llmos.v1.TaskReport
+	28, // 7: llmos.v1.Reports.reports:type_name -> llmos.v1.TaskReport
 	3,  // 8: llmos.v1.Reports.checkpoints:type_name -> llmos.v1.CheckpointReport
-	28, // 9: llmos.v1.CheckpointReport.checkpoint:type_name -> llmos.v1.Checkpoint
-	29, // 10: llmos.v1.Telemetry.progress:type_name -> llmos.v1.Progress
-	30, // 11: llmos.v1.Telemetry.node:type_name -> llmos.v1.NodeSample
+	29, // 9: llmos.v1.CheckpointReport.checkpoint:type_name -> llmos.v1.Checkpoint
+	30, // 10: llmos.v1.Telemetry.progress:type_name -> llmos.v1.Progress
+	31, // 11: llmos.v1.Telemetry.node:type_name -> llmos.v1.NodeSample
 	7,  // 12: llmos.v1.ServerMessage.welcome:type_name -> llmos.v1.Welcome
 	8,  // 13: llmos.v1.ServerMessage.desired:type_name -> llmos.v1.Desired
-	13, // 14: llmos.v1.ServerMessage.acknowledge:type_name -> llmos.v1.Acknowledge
+	14, // 14: llmos.v1.ServerMessage.acknowledge:type_name -> llmos.v1.Acknowledge
 	12, // 15: llmos.v1.Desired.assignments:type_name -> llmos.v1.Assignment
 	9,  // 16: llmos.v1.Desired.holdings:type_name -> llmos.v1.Holdings
 	10, // 17: llmos.v1.Holdings.holdings:type_name -> llmos.v1.Holding
-	28, // 18: llmos.v1.Holding.checkpoint:type_name -> llmos.v1.Checkpoint
+	29, // 18: llmos.v1.Holding.checkpoint:type_name -> llmos.v1.Checkpoint
 	11, // 19: llmos.v1.Holding.sources:type_name -> llmos.v1.CheckpointSource
-	31, // 20: llmos.v1.Assignment.task:type_name -> llmos.v1.Task
-	32, // 21: llmos.v1.Assignment.role:type_name -> llmos.v1.RoleSpec
-	33, // 22: llmos.v1.Assignment.allocation:type_name -> llmos.v1.Allocation
-	34, // 23: llmos.v1.Assignment.attempt:type_name -> llmos.v1.Attempt
-	35, // 24: llmos.v1.Assignment.checkpoint:type_name -> llmos.v1.CheckpointSpec
+	32, // 20: llmos.v1.Assignment.task:type_name -> llmos.v1.Task
+	33, // 21: llmos.v1.Assignment.role:type_name -> llmos.v1.RoleSpec
+	34, // 22: llmos.v1.Assignment.allocation:type_name -> llmos.v1.Allocation
+	35, // 23: llmos.v1.Assignment.attempt:type_name -> llmos.v1.Attempt
+	36, // 24: llmos.v1.Assignment.checkpoint:type_name -> llmos.v1.CheckpointSpec
 	10, // 25: llmos.v1.Assignment.resume:type_name -> llmos.v1.Holding
-	36, // 26: llmos.v1.DivideGPUResponse.devices:type_name -> llmos.v1.Device
-	37, // 27: llmos.v1.JoinRequest.role:type_name -> llmos.v1.MemberRole
-	0,  // 28: llmos.v1.SessionService.Connect:input_type -> llmos.v1.AgentMessage
-	20, // 29: llmos.v1.AgentService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
-	38, // 30: llmos.v1.AgentService.Exec:input_type -> llmos.v1.ExecInput
-	39, // 31: llmos.v1.AgentService.Forward:input_type -> llmos.v1.ForwardInput
-	18, // 32: llmos.v1.AgentService.ReadCheckpoint:input_type -> llmos.v1.ReadCheckpointRequest
-	14, // 33: llmos.v1.AgentService.DivideGPU:input_type -> llmos.v1.DivideGPURequest
-	16, // 34: llmos.v1.AgentService.RepairNode:input_type -> llmos.v1.RepairNodeRequest
-	22, // 35: llmos.v1.JoinService.Join:input_type -> llmos.v1.JoinRequest
-	24, // 36: llmos.v1.JoinService.Renew:input_type -> llmos.v1.RenewRequest
-	6,  // 37: llmos.v1.SessionService.Connect:output_type -> llmos.v1.ServerMessage
-	21, // 38: llmos.v1.AgentService.ReadLogs:output_type -> llmos.v1.LogChunk
-	40, // 39: llmos.v1.AgentService.Exec:output_type -> llmos.v1.ExecOutput
-	41, // 40: llmos.v1.AgentService.Forward:output_type -> llmos.v1.ForwardOutput
-	19, // 41: llmos.v1.AgentService.ReadCheckpoint:output_type -> llmos.v1.CheckpointChunk
-	15, // 42: llmos.v1.AgentService.DivideGPU:output_type -> llmos.v1.DivideGPUResponse
-	17, // 43: llmos.v1.AgentService.RepairNode:output_type -> llmos.v1.RepairNodeResponse
-	23, // 44: llmos.v1.JoinService.Join:output_type -> llmos.v1.JoinResponse
-	25, // 45: llmos.v1.JoinService.Renew:output_type -> llmos.v1.RenewResponse
-	37, // [37:46] is the sub-list for method output_type
-	28, // [28:37] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	37, // 26: llmos.v1.Assignment.framework:type_name -> llmos.v1.Framework
+	13, // 27: llmos.v1.Assignment.peers:type_name -> llmos.v1.Peer
+	38, // 28: llmos.v1.DivideGPUResponse.devices:type_name -> llmos.v1.Device
+	39, // 29: llmos.v1.JoinRequest.role:type_name -> llmos.v1.MemberRole
+	0,  // 30: llmos.v1.SessionService.Connect:input_type -> llmos.v1.AgentMessage
+	21, // 31: llmos.v1.AgentService.ReadLogs:input_type -> llmos.v1.ReadLogsRequest
+	40, // 32: llmos.v1.AgentService.Exec:input_type -> llmos.v1.ExecInput
+	41, // 33: llmos.v1.AgentService.Forward:input_type -> llmos.v1.ForwardInput
+	19, // 34: llmos.v1.AgentService.ReadCheckpoint:input_type -> llmos.v1.ReadCheckpointRequest
+	15, // 35: llmos.v1.AgentService.DivideGPU:input_type -> llmos.v1.DivideGPURequest
+	17, // 36: llmos.v1.AgentService.RepairNode:input_type -> llmos.v1.RepairNodeRequest
+	23, // 37: llmos.v1.JoinService.Join:input_type -> llmos.v1.JoinRequest
+	25, // 38: llmos.v1.JoinService.Renew:input_type -> llmos.v1.RenewRequest
+	6,  // 39: llmos.v1.SessionService.Connect:output_type -> llmos.v1.ServerMessage
+	22, // 40: llmos.v1.AgentService.ReadLogs:output_type -> llmos.v1.LogChunk
+	42, // 41: llmos.v1.AgentService.Exec:output_type -> llmos.v1.ExecOutput
+	43, // 42: llmos.v1.AgentService.Forward:output_type -> llmos.v1.ForwardOutput
+	20, // 43: llmos.v1.AgentService.ReadCheckpoint:output_type -> llmos.v1.CheckpointChunk
+	16, // 44: llmos.v1.AgentService.DivideGPU:output_type -> llmos.v1.DivideGPUResponse
+	18, // 45: llmos.v1.AgentService.RepairNode:output_type -> llmos.v1.RepairNodeResponse
+	24, // 46: llmos.v1.JoinService.Join:output_type -> llmos.v1.JoinResponse
+	26, // 47: llmos.v1.JoinService.Renew:output_type -> llmos.v1.RenewResponse
+	39, // [39:48] is the sub-list for method output_type
+	30, // [30:39] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_session_proto_init() }
@@ -2056,7 +2152,7 @@ func file_llmos_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_session_proto_rawDesc), len(file_llmos_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -202,6 +202,66 @@ func (CheckpointRanks) EnumDescriptor() ([]byte, []int) {
 	return file_llmos_v1_types_proto_rawDescGZIP(), []int{2}
 }
 
+// Framework says by which conventions the ranks of a job find each other. RANK, WORLD_SIZE,
+// MASTER_ADDR and the like are set for all.
+type Framework int32
+
+const (
+	Framework_FRAMEWORK_UNSPECIFIED Framework = 0
+	Framework_FRAMEWORK_NONE        Framework = 1 // the plain variables alone
+	Framework_FRAMEWORK_PYTORCH     Framework = 2 // what torchrun sets, and what it reads
+	Framework_FRAMEWORK_TENSORFLOW  Framework = 3 // TF_CONFIG
+	Framework_FRAMEWORK_JAX         Framework = 4 // the coordinator
+	Framework_FRAMEWORK_MPI         Framework = 5 // Open MPI: rank 0 runs mpirun, which starts the others through llmos
+)
+
+// Enum value maps for Framework.
+var (
+	Framework_name = map[int32]string{
+		0: "FRAMEWORK_UNSPECIFIED",
+		1: "FRAMEWORK_NONE",
+		2: "FRAMEWORK_PYTORCH",
+		3: "FRAMEWORK_TENSORFLOW",
+		4: "FRAMEWORK_JAX",
+		5: "FRAMEWORK_MPI",
+	}
+	Framework_value = map[string]int32{
+		"FRAMEWORK_UNSPECIFIED": 0,
+		"FRAMEWORK_NONE":        1,
+		"FRAMEWORK_PYTORCH":     2,
+		"FRAMEWORK_TENSORFLOW":  3,
+		"FRAMEWORK_JAX":         4,
+		"FRAMEWORK_MPI":         5,
+	}
+)
+
+func (x Framework) Enum() *Framework {
+	p := new(Framework)
+	*p = x
+	return p
+}
+
+func (x Framework) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Framework) Descriptor() protoreflect.EnumDescriptor {
+	return file_llmos_v1_types_proto_enumTypes[3].Descriptor()
+}
+
+func (Framework) Type() protoreflect.EnumType {
+	return &file_llmos_v1_types_proto_enumTypes[3]
+}
+
+func (x Framework) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Framework.Descriptor instead.
+func (Framework) EnumDescriptor() ([]byte, []int) {
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{3}
+}
+
 type DependencyKind int32
 
 const (
@@ -238,11 +298,11 @@ func (x DependencyKind) String() string {
 }
 
 func (DependencyKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[3].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[4].Descriptor()
 }
 
 func (DependencyKind) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[3]
+	return &file_llmos_v1_types_proto_enumTypes[4]
 }
 
 func (x DependencyKind) Number() protoreflect.EnumNumber {
@@ -251,7 +311,7 @@ func (x DependencyKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DependencyKind.Descriptor instead.
 func (DependencyKind) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{3}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
 type CronOverlap int32
@@ -290,11 +350,11 @@ func (x CronOverlap) String() string {
 }
 
 func (CronOverlap) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[4].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[5].Descriptor()
 }
 
 func (CronOverlap) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[4]
+	return &file_llmos_v1_types_proto_enumTypes[5]
 }
 
 func (x CronOverlap) Number() protoreflect.EnumNumber {
@@ -303,7 +363,7 @@ func (x CronOverlap) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CronOverlap.Descriptor instead.
 func (CronOverlap) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 type JobState int32
@@ -354,11 +414,11 @@ func (x JobState) String() string {
 }
 
 func (JobState) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[5].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[6].Descriptor()
 }
 
 func (JobState) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[5]
+	return &file_llmos_v1_types_proto_enumTypes[6]
 }
 
 func (x JobState) Number() protoreflect.EnumNumber {
@@ -367,7 +427,7 @@ func (x JobState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobState.Descriptor instead.
 func (JobState) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 type ClaimKind int32
@@ -406,11 +466,11 @@ func (x ClaimKind) String() string {
 }
 
 func (ClaimKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[6].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[7].Descriptor()
 }
 
 func (ClaimKind) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[6]
+	return &file_llmos_v1_types_proto_enumTypes[7]
 }
 
 func (x ClaimKind) Number() protoreflect.EnumNumber {
@@ -419,7 +479,7 @@ func (x ClaimKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ClaimKind.Descriptor instead.
 func (ClaimKind) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 type AttemptState int32
@@ -458,11 +518,11 @@ func (x AttemptState) String() string {
 }
 
 func (AttemptState) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[7].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[8].Descriptor()
 }
 
 func (AttemptState) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[7]
+	return &file_llmos_v1_types_proto_enumTypes[8]
 }
 
 func (x AttemptState) Number() protoreflect.EnumNumber {
@@ -471,7 +531,7 @@ func (x AttemptState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AttemptState.Descriptor instead.
 func (AttemptState) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 type EvictionKind int32
@@ -519,11 +579,11 @@ func (x EvictionKind) String() string {
 }
 
 func (EvictionKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[8].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[9].Descriptor()
 }
 
 func (EvictionKind) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[8]
+	return &file_llmos_v1_types_proto_enumTypes[9]
 }
 
 func (x EvictionKind) Number() protoreflect.EnumNumber {
@@ -532,7 +592,7 @@ func (x EvictionKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EvictionKind.Descriptor instead.
 func (EvictionKind) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 type TaskState int32
@@ -580,11 +640,11 @@ func (x TaskState) String() string {
 }
 
 func (TaskState) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[9].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[10].Descriptor()
 }
 
 func (TaskState) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[9]
+	return &file_llmos_v1_types_proto_enumTypes[10]
 }
 
 func (x TaskState) Number() protoreflect.EnumNumber {
@@ -593,7 +653,7 @@ func (x TaskState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskState.Descriptor instead.
 func (TaskState) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 type TaskDesired int32
@@ -629,11 +689,11 @@ func (x TaskDesired) String() string {
 }
 
 func (TaskDesired) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[10].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[11].Descriptor()
 }
 
 func (TaskDesired) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[10]
+	return &file_llmos_v1_types_proto_enumTypes[11]
 }
 
 func (x TaskDesired) Number() protoreflect.EnumNumber {
@@ -642,7 +702,7 @@ func (x TaskDesired) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskDesired.Descriptor instead.
 func (TaskDesired) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 type DeviceHealth int32
@@ -687,11 +747,11 @@ func (x DeviceHealth) String() string {
 }
 
 func (DeviceHealth) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[11].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[12].Descriptor()
 }
 
 func (DeviceHealth) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[11]
+	return &file_llmos_v1_types_proto_enumTypes[12]
 }
 
 func (x DeviceHealth) Number() protoreflect.EnumNumber {
@@ -700,7 +760,7 @@ func (x DeviceHealth) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DeviceHealth.Descriptor instead.
 func (DeviceHealth) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 type NodeState int32
@@ -739,11 +799,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[12].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[13].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[12]
+	return &file_llmos_v1_types_proto_enumTypes[13]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -752,7 +812,7 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 type ReservationKind int32
@@ -788,11 +848,11 @@ func (x ReservationKind) String() string {
 }
 
 func (ReservationKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[13].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[14].Descriptor()
 }
 
 func (ReservationKind) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[13]
+	return &file_llmos_v1_types_proto_enumTypes[14]
 }
 
 func (x ReservationKind) Number() protoreflect.EnumNumber {
@@ -801,7 +861,7 @@ func (x ReservationKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ReservationKind.Descriptor instead.
 func (ReservationKind) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 type MemberRole int32
@@ -840,11 +900,11 @@ func (x MemberRole) String() string {
 }
 
 func (MemberRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_llmos_v1_types_proto_enumTypes[14].Descriptor()
+	return file_llmos_v1_types_proto_enumTypes[15].Descriptor()
 }
 
 func (MemberRole) Type() protoreflect.EnumType {
-	return &file_llmos_v1_types_proto_enumTypes[14]
+	return &file_llmos_v1_types_proto_enumTypes[15]
 }
 
 func (x MemberRole) Number() protoreflect.EnumNumber {
@@ -853,7 +913,7 @@ func (x MemberRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MemberRole.Descriptor instead.
 func (MemberRole) EnumDescriptor() ([]byte, []int) {
-	return file_llmos_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_llmos_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 // Fault is an error as a person should read it.
@@ -964,10 +1024,11 @@ type JobSpec struct {
 	CheckpointEveryMs int64                  `protobuf:"varint,18,opt,name=checkpoint_every_ms,json=checkpointEveryMs,proto3" json:"checkpoint_every_ms,omitempty"` // hint: how much work a stop loses at most; 0: unknown, all of it
 	RestartMs         int64                  `protobuf:"varint,19,opt,name=restart_ms,json=restartMs,proto3" json:"restart_ms,omitempty"`                           // hint: time from a start to the first useful step; 0: the policy's
 	Placement         *PlacementSpec         `protobuf:"bytes,20,opt,name=placement,proto3" json:"placement,omitempty"`
-	RepairMs          int64                  `protobuf:"varint,21,opt,name=repair_ms,json=repairMs,proto3" json:"repair_ms,omitempty"` // how long surviving slots are kept when a node is lost; 0 means 120,000, negative: not
-	Reservation       string                 `protobuf:"bytes,22,opt,name=reservation,proto3" json:"reservation,omitempty"`            // name of the advance reservation to run in; empty: none
-	Checkpoint        *CheckpointSpec        `protobuf:"bytes,23,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`              // how its tasks save themselves; absent: llmos keeps nothing of what they save
-	Resume            *ResumeSpec            `protobuf:"bytes,24,opt,name=resume,proto3" json:"resume,omitempty"`                      // a checkpoint of another job to start from; absent: from nothing
+	RepairMs          int64                  `protobuf:"varint,21,opt,name=repair_ms,json=repairMs,proto3" json:"repair_ms,omitempty"`           // how long surviving slots are kept when a node is lost; 0 means 120,000, negative: not
+	Reservation       string                 `protobuf:"bytes,22,opt,name=reservation,proto3" json:"reservation,omitempty"`                      // name of the advance reservation to run in; empty: none
+	Checkpoint        *CheckpointSpec        `protobuf:"bytes,23,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`                        // how its tasks save themselves; absent: llmos keeps nothing of what they save
+	Resume            *ResumeSpec            `protobuf:"bytes,24,opt,name=resume,proto3" json:"resume,omitempty"`                                // a checkpoint of another job to start from; absent: from nothing
+	Framework         Framework              `protobuf:"varint,30,opt,name=framework,proto3,enum=llmos.v1.Framework" json:"framework,omitempty"` // whose variables its tasks find, beside the plain ones
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1168,6 +1229,13 @@ func (x *JobSpec) GetResume() *ResumeSpec {
 		return x.Resume
 	}
 	return nil
+}
+
+func (x *JobSpec) GetFramework() Framework {
+	if x != nil {
+		return x.Framework
+	}
+	return Framework_FRAMEWORK_UNSPECIFIED
 }
 
 // CheckpointSpec says where finished checkpoints are found and how many are kept.
@@ -5481,7 +5549,7 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x05field\x18\x04 \x01(\tR\x05field\x12\x12\n" +
 	"\x04line\x18\x05 \x01(\x05R\x04line\x12\x1f\n" +
 	"\vleader_addr\x18\x06 \x01(\tR\n" +
-	"leaderAddr\"\xc4\a\n" +
+	"leaderAddr\"\xf7\a\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
 	"\rgenerate_name\x18\x02 \x01(\tR\fgenerateName\x12%\n" +
@@ -5514,7 +5582,8 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x17 \x01(\v2\x18.llmos.v1.CheckpointSpecR\n" +
 	"checkpoint\x12,\n" +
-	"\x06resume\x18\x18 \x01(\v2\x14.llmos.v1.ResumeSpecR\x06resume\x1a9\n" +
+	"\x06resume\x18\x18 \x01(\v2\x14.llmos.v1.ResumeSpecR\x06resume\x121\n" +
+	"\tframework\x18\x1e \x01(\x0e2\x13.llmos.v1.FrameworkR\tframework\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"i\n" +
@@ -5988,7 +6057,14 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x0fCheckpointRanks\x12 \n" +
 	"\x1cCHECKPOINT_RANKS_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16CHECKPOINT_RANKS_FIRST\x10\x01\x12\x19\n" +
-	"\x15CHECKPOINT_RANKS_EACH\x10\x02*~\n" +
+	"\x15CHECKPOINT_RANKS_EACH\x10\x02*\x91\x01\n" +
+	"\tFramework\x12\x19\n" +
+	"\x15FRAMEWORK_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eFRAMEWORK_NONE\x10\x01\x12\x15\n" +
+	"\x11FRAMEWORK_PYTORCH\x10\x02\x12\x18\n" +
+	"\x14FRAMEWORK_TENSORFLOW\x10\x03\x12\x11\n" +
+	"\rFRAMEWORK_JAX\x10\x04\x12\x11\n" +
+	"\rFRAMEWORK_MPI\x10\x05*~\n" +
 	"\x0eDependencyKind\x12\x1f\n" +
 	"\x1bDEPENDENCY_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12DEPENDENCY_KIND_OK\x10\x01\x12\x17\n" +
@@ -6073,133 +6149,135 @@ func file_llmos_v1_types_proto_rawDescGZIP() []byte {
 	return file_llmos_v1_types_proto_rawDescData
 }
 
-var file_llmos_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 15)
+var file_llmos_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 16)
 var file_llmos_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_llmos_v1_types_proto_goTypes = []any{
 	(ErrorKind)(0),           // 0: llmos.v1.ErrorKind
 	(JobKind)(0),             // 1: llmos.v1.JobKind
 	(CheckpointRanks)(0),     // 2: llmos.v1.CheckpointRanks
-	(DependencyKind)(0),      // 3: llmos.v1.DependencyKind
-	(CronOverlap)(0),         // 4: llmos.v1.CronOverlap
-	(JobState)(0),            // 5: llmos.v1.JobState
-	(ClaimKind)(0),           // 6: llmos.v1.ClaimKind
-	(AttemptState)(0),        // 7: llmos.v1.AttemptState
-	(EvictionKind)(0),        // 8: llmos.v1.EvictionKind
-	(TaskState)(0),           // 9: llmos.v1.TaskState
-	(TaskDesired)(0),         // 10: llmos.v1.TaskDesired
-	(DeviceHealth)(0),        // 11: llmos.v1.DeviceHealth
-	(NodeState)(0),           // 12: llmos.v1.NodeState
-	(ReservationKind)(0),     // 13: llmos.v1.ReservationKind
-	(MemberRole)(0),          // 14: llmos.v1.MemberRole
-	(*Fault)(nil),            // 15: llmos.v1.Fault
-	(*JobSpec)(nil),          // 16: llmos.v1.JobSpec
-	(*CheckpointSpec)(nil),   // 17: llmos.v1.CheckpointSpec
-	(*ResumeSpec)(nil),       // 18: llmos.v1.ResumeSpec
-	(*Dependency)(nil),       // 19: llmos.v1.Dependency
-	(*ArraySpec)(nil),        // 20: llmos.v1.ArraySpec
-	(*CronSpec)(nil),         // 21: llmos.v1.CronSpec
-	(*PlacementSpec)(nil),    // 22: llmos.v1.PlacementSpec
-	(*Expr)(nil),             // 23: llmos.v1.Expr
-	(*ExprList)(nil),         // 24: llmos.v1.ExprList
-	(*ExprMatch)(nil),        // 25: llmos.v1.ExprMatch
-	(*RoleSpec)(nil),         // 26: llmos.v1.RoleSpec
-	(*Resources)(nil),        // 27: llmos.v1.Resources
-	(*Job)(nil),              // 28: llmos.v1.Job
-	(*Checkpoint)(nil),       // 29: llmos.v1.Checkpoint
-	(*ResumePoint)(nil),      // 30: llmos.v1.ResumePoint
-	(*AvoidedNode)(nil),      // 31: llmos.v1.AvoidedNode
-	(*Claim)(nil),            // 32: llmos.v1.Claim
-	(*ClaimSlot)(nil),        // 33: llmos.v1.ClaimSlot
-	(*Attempt)(nil),          // 34: llmos.v1.Attempt
-	(*Task)(nil),             // 35: llmos.v1.Task
-	(*Device)(nil),           // 36: llmos.v1.Device
-	(*Node)(nil),             // 37: llmos.v1.Node
-	(*NetworkInterface)(nil), // 38: llmos.v1.NetworkInterface
-	(*HugePages)(nil),        // 39: llmos.v1.HugePages
-	(*Drain)(nil),            // 40: llmos.v1.Drain
-	(*DeviceAccount)(nil),    // 41: llmos.v1.DeviceAccount
-	(*NodeAccount)(nil),      // 42: llmos.v1.NodeAccount
-	(*DeviceGrant)(nil),      // 43: llmos.v1.DeviceGrant
-	(*Allocation)(nil),       // 44: llmos.v1.Allocation
-	(*Queue)(nil),            // 45: llmos.v1.Queue
-	(*QuotaLimit)(nil),       // 46: llmos.v1.QuotaLimit
-	(*UsageDay)(nil),         // 47: llmos.v1.UsageDay
-	(*Reservation)(nil),      // 48: llmos.v1.Reservation
-	(*SchedulerConfig)(nil),  // 49: llmos.v1.SchedulerConfig
-	(*JoinToken)(nil),        // 50: llmos.v1.JoinToken
-	(*Event)(nil),            // 51: llmos.v1.Event
-	(*ClusterMeta)(nil),      // 52: llmos.v1.ClusterMeta
-	(*RequestRecord)(nil),    // 53: llmos.v1.RequestRecord
-	(*Progress)(nil),         // 54: llmos.v1.Progress
-	(*Sample)(nil),           // 55: llmos.v1.Sample
-	(*NodeSample)(nil),       // 56: llmos.v1.NodeSample
-	(*InterfaceSample)(nil),  // 57: llmos.v1.InterfaceSample
-	(*DeviceSample)(nil),     // 58: llmos.v1.DeviceSample
-	(*XIDActions)(nil),       // 59: llmos.v1.XIDActions
-	(*XIDAction)(nil),        // 60: llmos.v1.XIDAction
-	nil,                      // 61: llmos.v1.JobSpec.LabelsEntry
-	nil,                      // 62: llmos.v1.RoleSpec.EnvEntry
-	nil,                      // 63: llmos.v1.Node.LabelsEntry
-	nil,                      // 64: llmos.v1.Progress.ValuesEntry
+	(Framework)(0),           // 3: llmos.v1.Framework
+	(DependencyKind)(0),      // 4: llmos.v1.DependencyKind
+	(CronOverlap)(0),         // 5: llmos.v1.CronOverlap
+	(JobState)(0),            // 6: llmos.v1.JobState
+	(ClaimKind)(0),           // 7: llmos.v1.ClaimKind
+	(AttemptState)(0),        // 8: llmos.v1.AttemptState
+	(EvictionKind)(0),        // 9: llmos.v1.EvictionKind
+	(TaskState)(0),           // 10: llmos.v1.TaskState
+	(TaskDesired)(0),         // 11: llmos.v1.TaskDesired
+	(DeviceHealth)(0),        // 12: llmos.v1.DeviceHealth
+	(NodeState)(0),           // 13: llmos.v1.NodeState
+	(ReservationKind)(0),     // 14: llmos.v1.ReservationKind
+	(MemberRole)(0),          // 15: llmos.v1.MemberRole
+	(*Fault)(nil),            // 16: llmos.v1.Fault
+	(*JobSpec)(nil),          // 17: llmos.v1.JobSpec
+	(*CheckpointSpec)(nil),   // 18: llmos.v1.CheckpointSpec
+	(*ResumeSpec)(nil),       // 19: llmos.v1.ResumeSpec
+	(*Dependency)(nil),       // 20: llmos.v1.Dependency
+	(*ArraySpec)(nil),        // 21: llmos.v1.ArraySpec
+	(*CronSpec)(nil),         // 22: llmos.v1.CronSpec
+	(*PlacementSpec)(nil),    // 23: llmos.v1.PlacementSpec
+	(*Expr)(nil),             // 24: llmos.v1.Expr
+	(*ExprList)(nil),         // 25: llmos.v1.ExprList
+	(*ExprMatch)(nil),        // 26: llmos.v1.ExprMatch
+	(*RoleSpec)(nil),         // 27: llmos.v1.RoleSpec
+	(*Resources)(nil),        // 28: llmos.v1.Resources
+	(*Job)(nil),              // 29: llmos.v1.Job
+	(*Checkpoint)(nil),       // 30: llmos.v1.Checkpoint
+	(*ResumePoint)(nil),      // 31: llmos.v1.ResumePoint
+	(*AvoidedNode)(nil),      // 32: llmos.v1.AvoidedNode
+	(*Claim)(nil),            // 33: llmos.v1.Claim
+	(*ClaimSlot)(nil),        // 34: llmos.v1.ClaimSlot
+	(*Attempt)(nil),          // 35: llmos.v1.Attempt
+	(*Task)(nil),             // 36: llmos.v1.Task
+	(*Device)(nil),           // 37: llmos.v1.Device
+	(*Node)(nil),             // 38: llmos.v1.Node
+	(*NetworkInterface)(nil), // 39: llmos.v1.NetworkInterface
+	(*HugePages)(nil),        // 40: llmos.v1.HugePages
+	(*Drain)(nil),            // 41: llmos.v1.Drain
+	(*DeviceAccount)(nil),    // 42: llmos.v1.DeviceAccount
+	(*NodeAccount)(nil),      // 43: llmos.v1.NodeAccount
+	(*DeviceGrant)(nil),      // 44: llmos.v1.DeviceGrant
+	(*Allocation)(nil),       // 45: llmos.v1.Allocation
+	(*Queue)(nil),            // 46: llmos.v1.Queue
+	(*QuotaLimit)(nil),       // 47: llmos.v1.QuotaLimit
+	(*UsageDay)(nil),         // 48: llmos.v1.UsageDay
+	(*Reservation)(nil),      // 49: llmos.v1.Reservation
+	(*SchedulerConfig)(nil),  // 50: llmos.v1.SchedulerConfig
+	(*JoinToken)(nil),        // 51: llmos.v1.JoinToken
+	(*Event)(nil),            // 52: llmos.v1.Event
+	(*ClusterMeta)(nil),      // 53: llmos.v1.ClusterMeta
+	(*RequestRecord)(nil),    // 54: llmos.v1.RequestRecord
+	(*Progress)(nil),         // 55: llmos.v1.Progress
+	(*Sample)(nil),           // 56: llmos.v1.Sample
+	(*NodeSample)(nil),       // 57: llmos.v1.NodeSample
+	(*InterfaceSample)(nil),  // 58: llmos.v1.InterfaceSample
+	(*DeviceSample)(nil),     // 59: llmos.v1.DeviceSample
+	(*XIDActions)(nil),       // 60: llmos.v1.XIDActions
+	(*XIDAction)(nil),        // 61: llmos.v1.XIDAction
+	nil,                      // 62: llmos.v1.JobSpec.LabelsEntry
+	nil,                      // 63: llmos.v1.RoleSpec.EnvEntry
+	nil,                      // 64: llmos.v1.Node.LabelsEntry
+	nil,                      // 65: llmos.v1.Progress.ValuesEntry
 }
 var file_llmos_v1_types_proto_depIdxs = []int32{
 	0,  // 0: llmos.v1.Fault.kind:type_name -> llmos.v1.ErrorKind
 	1,  // 1: llmos.v1.JobSpec.kind:type_name -> llmos.v1.JobKind
-	26, // 2: llmos.v1.JobSpec.roles:type_name -> llmos.v1.RoleSpec
-	61, // 3: llmos.v1.JobSpec.labels:type_name -> llmos.v1.JobSpec.LabelsEntry
-	19, // 4: llmos.v1.JobSpec.after:type_name -> llmos.v1.Dependency
-	20, // 5: llmos.v1.JobSpec.array:type_name -> llmos.v1.ArraySpec
-	21, // 6: llmos.v1.JobSpec.cron:type_name -> llmos.v1.CronSpec
-	22, // 7: llmos.v1.JobSpec.placement:type_name -> llmos.v1.PlacementSpec
-	17, // 8: llmos.v1.JobSpec.checkpoint:type_name -> llmos.v1.CheckpointSpec
-	18, // 9: llmos.v1.JobSpec.resume:type_name -> llmos.v1.ResumeSpec
-	2,  // 10: llmos.v1.CheckpointSpec.ranks:type_name -> llmos.v1.CheckpointRanks
-	3,  // 11: llmos.v1.Dependency.kind:type_name -> llmos.v1.DependencyKind
-	4,  // 12: llmos.v1.CronSpec.overlap:type_name -> llmos.v1.CronOverlap
-	23, // 13: llmos.v1.PlacementSpec.where:type_name -> llmos.v1.Expr
-	24, // 14: llmos.v1.Expr.all:type_name -> llmos.v1.ExprList
-	24, // 15: llmos.v1.Expr.any:type_name -> llmos.v1.ExprList
-	23, // 16: llmos.v1.Expr.not:type_name -> llmos.v1.Expr
-	25, // 17: llmos.v1.Expr.match:type_name -> llmos.v1.ExprMatch
-	23, // 18: llmos.v1.ExprList.of:type_name -> llmos.v1.Expr
-	62, // 19: llmos.v1.RoleSpec.env:type_name -> llmos.v1.RoleSpec.EnvEntry
-	27, // 20: llmos.v1.RoleSpec.resources:type_name -> llmos.v1.Resources
-	16, // 21: llmos.v1.Job.spec:type_name -> llmos.v1.JobSpec
-	5,  // 22: llmos.v1.Job.state:type_name -> llmos.v1.JobState
-	32, // 23: llmos.v1.Job.claim:type_name -> llmos.v1.Claim
-	31, // 24: llmos.v1.Job.avoid:type_name -> llmos.v1.AvoidedNode
-	6,  // 25: llmos.v1.Claim.kind:type_name -> llmos.v1.ClaimKind
-	33, // 26: llmos.v1.Claim.slots:type_name -> llmos.v1.ClaimSlot
-	43, // 27: llmos.v1.ClaimSlot.devices:type_name -> llmos.v1.DeviceGrant
-	7,  // 28: llmos.v1.Attempt.state:type_name -> llmos.v1.AttemptState
-	8,  // 29: llmos.v1.Attempt.eviction:type_name -> llmos.v1.EvictionKind
-	30, // 30: llmos.v1.Attempt.resume:type_name -> llmos.v1.ResumePoint
-	10, // 31: llmos.v1.Task.desired:type_name -> llmos.v1.TaskDesired
-	9,  // 32: llmos.v1.Task.state:type_name -> llmos.v1.TaskState
-	11, // 33: llmos.v1.Device.health:type_name -> llmos.v1.DeviceHealth
-	12, // 34: llmos.v1.Node.state:type_name -> llmos.v1.NodeState
-	36, // 35: llmos.v1.Node.devices:type_name -> llmos.v1.Device
-	63, // 36: llmos.v1.Node.labels:type_name -> llmos.v1.Node.LabelsEntry
-	40, // 37: llmos.v1.Node.drain:type_name -> llmos.v1.Drain
-	38, // 38: llmos.v1.Node.interfaces:type_name -> llmos.v1.NetworkInterface
-	39, // 39: llmos.v1.Node.huge_pages:type_name -> llmos.v1.HugePages
-	41, // 40: llmos.v1.NodeAccount.devices:type_name -> llmos.v1.DeviceAccount
-	43, // 41: llmos.v1.Allocation.devices:type_name -> llmos.v1.DeviceGrant
-	46, // 42: llmos.v1.Queue.limits:type_name -> llmos.v1.QuotaLimit
-	13, // 43: llmos.v1.Reservation.kind:type_name -> llmos.v1.ReservationKind
-	23, // 44: llmos.v1.Reservation.where:type_name -> llmos.v1.Expr
-	14, // 45: llmos.v1.JoinToken.role:type_name -> llmos.v1.MemberRole
-	64, // 46: llmos.v1.Progress.values:type_name -> llmos.v1.Progress.ValuesEntry
-	55, // 47: llmos.v1.Progress.sample:type_name -> llmos.v1.Sample
-	39, // 48: llmos.v1.NodeSample.huge_pages_free:type_name -> llmos.v1.HugePages
-	57, // 49: llmos.v1.NodeSample.interfaces:type_name -> llmos.v1.InterfaceSample
-	58, // 50: llmos.v1.NodeSample.devices:type_name -> llmos.v1.DeviceSample
-	60, // 51: llmos.v1.XIDActions.xids:type_name -> llmos.v1.XIDAction
-	52, // [52:52] is the sub-list for method output_type
-	52, // [52:52] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	27, // 2: llmos.v1.JobSpec.roles:type_name -> llmos.v1.RoleSpec
+	62, // 3: llmos.v1.JobSpec.labels:type_name -> llmos.v1.JobSpec.LabelsEntry
+	20, // 4: llmos.v1.JobSpec.after:type_name -> llmos.v1.Dependency
+	21, // 5: llmos.v1.JobSpec.array:type_name -> llmos.v1.ArraySpec
+	22, // 6: llmos.v1.JobSpec.cron:type_name -> llmos.v1.CronSpec
+	23, // 7: llmos.v1.JobSpec.placement:type_name -> llmos.v1.PlacementSpec
+	18, // 8: llmos.v1.JobSpec.checkpoint:type_name -> llmos.v1.CheckpointSpec
+	19, // 9: llmos.v1.JobSpec.resume:type_name -> llmos.v1.ResumeSpec
+	3,  // 10: llmos.v1.JobSpec.framework:type_name -> llmos.v1.Framework
+	2,  // 11: llmos.v1.CheckpointSpec.ranks:type_name -> llmos.v1.CheckpointRanks
+	4,  // 12: llmos.v1.Dependency.kind:type_name -> llmos.v1.DependencyKind
+	5,  // 13: llmos.v1.CronSpec.overlap:type_name -> llmos.v1.CronOverlap
+	24, // 14: llmos.v1.PlacementSpec.where:type_name -> llmos.v1.Expr
+	25, // 15: llmos.v1.Expr.all:type_name -> llmos.v1.ExprList
+	25, // 16: llmos.v1.Expr.any:type_name -> llmos.v1.ExprList
+	24, // 17: llmos.v1.Expr.not:type_name -> llmos.v1.Expr
+	26, // 18: llmos.v1.Expr.match:type_name -> llmos.v1.ExprMatch
+	24, // 19: llmos.v1.ExprList.of:type_name -> llmos.v1.Expr
+	63, // 20: llmos.v1.RoleSpec.env:type_name -> llmos.v1.RoleSpec.EnvEntry
+	28, // 21: llmos.v1.RoleSpec.resources:type_name -> llmos.v1.Resources
+	17, // 22: llmos.v1.Job.spec:type_name -> llmos.v1.JobSpec
+	6,  // 23: llmos.v1.Job.state:type_name -> llmos.v1.JobState
+	33, // 24: llmos.v1.Job.claim:type_name -> llmos.v1.Claim
+	32, // 25: llmos.v1.Job.avoid:type_name -> llmos.v1.AvoidedNode
+	7,  // 26: llmos.v1.Claim.kind:type_name -> llmos.v1.ClaimKind
+	34, // 27: llmos.v1.Claim.slots:type_name -> llmos.v1.ClaimSlot
+	44, // 28: llmos.v1.ClaimSlot.devices:type_name -> llmos.v1.DeviceGrant
+	8,  // 29: llmos.v1.Attempt.state:type_name -> llmos.v1.AttemptState
+	9,  // 30: llmos.v1.Attempt.eviction:type_name -> llmos.v1.EvictionKind
+	31, // 31: llmos.v1.Attempt.resume:type_name -> llmos.v1.ResumePoint
+	11, // 32: llmos.v1.Task.desired:type_name -> llmos.v1.TaskDesired
+	10, // 33: llmos.v1.Task.state:type_name -> llmos.v1.TaskState
+	12, // 34: llmos.v1.Device.health:type_name -> llmos.v1.DeviceHealth
+	13, // 35: llmos.v1.Node.state:type_name -> llmos.v1.NodeState
+	37, // 36: llmos.v1.Node.devices:type_name -> llmos.v1.Device
+	64, // 37: llmos.v1.Node.labels:type_name -> llmos.v1.Node.LabelsEntry
+	41, // 38: llmos.v1.Node.drain:type_name -> llmos.v1.Drain
+	39, // 39: llmos.v1.Node.interfaces:type_name -> llmos.v1.NetworkInterface
+	40, // 40: llmos.v1.Node.huge_pages:type_name -> llmos.v1.HugePages
+	42, // 41: llmos.v1.NodeAccount.devices:type_name -> llmos.v1.DeviceAccount
+	44, // 42: llmos.v1.Allocation.devices:type_name -> llmos.v1.DeviceGrant
+	47, // 43: llmos.v1.Queue.limits:type_name -> llmos.v1.QuotaLimit
+	14, // 44: llmos.v1.Reservation.kind:type_name -> llmos.v1.ReservationKind
+	24, // 45: llmos.v1.Reservation.where:type_name -> llmos.v1.Expr
+	15, // 46: llmos.v1.JoinToken.role:type_name -> llmos.v1.MemberRole
+	65, // 47: llmos.v1.Progress.values:type_name -> llmos.v1.Progress.ValuesEntry
+	56, // 48: llmos.v1.Progress.sample:type_name -> llmos.v1.Sample
+	40, // 49: llmos.v1.NodeSample.huge_pages_free:type_name -> llmos.v1.HugePages
+	58, // 50: llmos.v1.NodeSample.interfaces:type_name -> llmos.v1.InterfaceSample
+	59, // 51: llmos.v1.NodeSample.devices:type_name -> llmos.v1.DeviceSample
+	61, // 52: llmos.v1.XIDActions.xids:type_name -> llmos.v1.XIDAction
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_llmos_v1_types_proto_init() }
@@ -6218,7 +6296,7 @@ func file_llmos_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_llmos_v1_types_proto_rawDesc), len(file_llmos_v1_types_proto_rawDesc)),
-			NumEnums:      15,
+			NumEnums:      16,
 			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   0,
