@@ -71,6 +71,12 @@ bench-scheduler: ## measure the scheduler's decisions per second on one core
 bench-philly: build ## compare orders on the Philly trace, and run Kueue's generator (PHILLY=DIR)
 	@go build -o $(BIN)/bench-philly ./test/bench/philly && $(BIN)/bench-philly -bin $(BIN) -philly "$(PHILLY)" $(if $(PRODUCT),-product $(PRODUCT))
 
+frameworks: ## install PyTorch, TensorFlow, JAX and MPI for the example jobs (2.2 GB in ~/.cache)
+	@deploy/jobs/frameworks.sh $(FRAMEWORKS)
+
+e2e-frameworks: programs frameworks ## train the four example jobs on a local cluster, killing a rank of each
+	LLMOS_TEST_BIN=$(CURDIR)/$(BIN) LLMOS_TEST_FRAMEWORKS=1 go test -count=1 -v -timeout 12m ./test/frameworks ./agent/sdk
+
 proto: ## regenerate the Go code of proto/llmos/v1
 	go run ./proto/gen
 	gofmt -l proto
@@ -78,4 +84,4 @@ proto: ## regenerate the Go code of proto/llmos/v1
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build programs demo test check race fuzz chaos bench bench-control bench-elastic bench-openb bench-scheduler bench-philly proto clean
+.PHONY: help build programs demo test check race fuzz chaos bench bench-control bench-elastic bench-openb bench-scheduler bench-philly frameworks e2e-frameworks proto clean

@@ -28,10 +28,10 @@ type example struct {
 }
 
 var examples = []example{
-	{"language", 2.3, 3.0},
-	{"vision", 0.35, 1.5},
-	{"speech", 0.5, 1.8},
-	{"recommendation", 0.95, 1.0},
+	{"language", 1.9, 3.0},
+	{"vision", 0.25, 1.5},
+	{"speech", 0.2, 1.8},
+	{"recommendation", 0.92, 1.0},
 }
 
 const (
