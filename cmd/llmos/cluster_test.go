@@ -226,7 +226,7 @@ func TestRunWaits(t *testing.T) {
 	if out.String() != "out\n" {
 		t.Errorf("standard output %q", out)
 	}
-	for _, want := range []string{"train-1 runs: 2 tasks", "err\n", "attempt 1 ends: rank 1: exit 3", "train-1 failed after 1m15s: rank 0: exit 42 (2 attempts)"} {
+	for _, want := range []string{"train-1 runs: 2 tasks", "err\n", "attempt 1 ends: rank 1: exit 3", "train-1 failed after 1m15s: rank 0: exit 42; others were stopped (2 attempts)"} {
 		if !strings.Contains(errOut.String(), want) {
 			t.Errorf("standard error lacks %q:\n%s", want, errOut)
 		}

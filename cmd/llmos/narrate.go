@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"maps"
 	"slices"
 	"strings"
@@ -60,7 +61,7 @@ func (n *narrator) see(v *pb.JobView, now time.Time) []string {
 	if att := v.Attempt; att.GetCause() != "" && att.Cause != n.cause && !job.StopRequested {
 		n.cause = att.Cause
 		if !client.Finished(job.State) {
-			say("attempt %d ends: %s", att.Epoch, oneLine(att.Cause))
+			say("attempt %d ends: %s", att.Epoch, oneLine(withOthers(att.Cause, v)))
 		}
 	}
 	n.wait(v, now)
@@ -222,7 +223,7 @@ func (n *narrator) summary() string {
 			text += ", " + strings.Join(append([]string{stepText(p)}, values(p)...), ", ")
 		}
 	case pb.JobState_JOB_STATE_FAILED:
-		text += " after " + took + ": " + oneLine(firstOf(job.Reason, n.cause, "a task failed"))
+		text += " after " + took + ": " + oneLine(withOthers(firstOf(job.Reason, n.cause, "a task failed"), n.last))
 	default:
 		if reason := oneLine(job.GetReason()); reason != "" {
 			text += ": " + reason
@@ -240,3 +241,14 @@ func stepText(p *pb.Progress) string {
 	}
 	return fmt.Sprintf("step %d", p.Step)
 }
+
+// withOthers adds to the failure of one rank what became of the others of its gang.
+func withOthers(cause string, v *pb.JobView) string {
+	if _, tasks := taskCounts(v); tasks < 2 || !failureOfRank.MatchString(cause) {
+		return cause
+	}
+	return cause + "; others were stopped"
+}
+
+// failureOfRank is how the replicated state words that a task failed by itself.
+var failureOfRank = regexp.MustCompile(`^rank \d+: (exit \d+|signal \d+|could not start)$`)

@@ -16,7 +16,7 @@ echo "$@" >> {log}
 case "$1" in
 run)  [ "$2 $3" = "-o json" ] && [ "$4" != bad.yaml ] && echo '{{"job_id": "train-1", "index": "7"}}' && exit 0
       echo "bad.yaml:3: count: the role has 0 tasks, at least 1" >&2; exit 2;;
-wait) echo '{{"job": {{"id": "train-1", "state": "JOB_STATE_FAILED", "exit_code": 3, "reason": "rank 1: exit 3; others were stopped", "epoch": "2"}}}}'
+wait) echo '{{"job": {{"id": "train-1", "state": "JOB_STATE_FAILED", "exit_code": 3, "reason": "rank 1: exit 3", "epoch": "2"}}}}'
       exit 3;;
 logs) echo "[0] hello"; echo "[1] sorry" >&2;;
 why)  echo '{{"reason": "it waits for 2 GPUs"}}';;
@@ -58,7 +58,7 @@ class Client(unittest.TestCase):
 
     def test_the_end(self) -> None:
         result = llmos.Job("train-1").wait()
-        self.assertEqual(result, llmos.Result("train-1", "failed", 3, "rank 1: exit 3; others were stopped", 2))
+        self.assertEqual(result, llmos.Result("train-1", "failed", 3, "rank 1: exit 3", 2))
         self.assertFalse(result.ok)
         self.assertEqual(llmos.Job("train-1").why(), "it waits for 2 GPUs")
 

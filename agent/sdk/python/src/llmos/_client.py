@@ -28,7 +28,7 @@ class Result:
     job_id: str
     state: str  # "succeeded", "failed" or "cancelled"
     exit_code: int  # 0 on success; of the first task that failed
-    reason: str  # one sentence, such as "rank 3: exit 1; others were stopped"
+    reason: str  # one sentence, such as "rank 3: exit 1"
     attempts: int
 
     @property
