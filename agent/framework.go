@@ -73,17 +73,20 @@ func setPyTorch(a *pb.Assignment, set func(name, value string)) {
 	set("TORCHELASTIC_RUN_ID", task.GetJobId())
 	set("TORCHELASTIC_RESTART_COUNT", strconv.FormatUint(max(task.GetEpoch(), 1)-1, 10))
 	set("TORCHELASTIC_USE_AGENT_STORE", "False") // rank 0 listens itself
-	set("PET_NNODES", world)
-	set("PET_NODE_RANK", rank)
 	set("PET_NPROC_PER_NODE", strconv.Itoa(max(1, len(a.GetAllocation().GetDevices()))))
 	set("PET_MAX_RESTARTS", "0") // llmos starts the gang again, all ranks together
+	addr := rendezvous(attempt)
+	if addr == "" {
+		set("PET_STANDALONE", "1") // alone: on a free port, not on the one that all others would take
+		return
+	}
+	set("PET_NNODES", world)
+	set("PET_NODE_RANK", rank)
 	set("PET_RDZV_ID", fmt.Sprintf("%s.e%d", task.GetJobId(), task.GetEpoch()))
 	set("PET_RDZV_BACKEND", "static")
-	if addr := rendezvous(attempt); addr != "" {
-		set("PET_RDZV_ENDPOINT", addr)
-		set("PET_MASTER_ADDR", masterHost(attempt))
-		set("PET_MASTER_PORT", strconv.Itoa(int(attempt.GetRendezvousPort())))
-	}
+	set("PET_RDZV_ENDPOINT", addr)
+	set("PET_MASTER_ADDR", masterHost(attempt))
+	set("PET_MASTER_PORT", strconv.Itoa(int(attempt.GetRendezvousPort())))
 }
 
 // rendezvous is where the ranks of an attempt meet; empty for a rank alone.

@@ -42,10 +42,10 @@ ROLE_WORLD_SIZE=2
 TORCHELASTIC_RUN_ID=t-1
 TORCHELASTIC_RESTART_COUNT=1
 TORCHELASTIC_USE_AGENT_STORE=False
-PET_NNODES=2
-PET_NODE_RANK=1
 PET_NPROC_PER_NODE=2
 PET_MAX_RESTARTS=0
+PET_NNODES=2
+PET_NODE_RANK=1
 PET_RDZV_ID=t-1.e2
 PET_RDZV_BACKEND=static
 PET_RDZV_ENDPOINT=[fd00::1]:20000
@@ -73,6 +73,16 @@ LLMOS_MPI_PEERS=[fd00::1]:20002,10.0.0.2:21001`, "/usr/bin/llmos mpi-task -- pyt
 		if command := strings.Join(s.command(a), " "); command != c.command {
 			t.Errorf("%v: the task runs %q, want %q", c.framework, command, c.command)
 		}
+	}
+}
+
+// TestTorchrunAlone: a task alone meets nobody, and does not take torchrun's one default port.
+func TestTorchrunAlone(t *testing.T) {
+	a := ofFramework(pb.Framework_FRAMEWORK_PYTORCH)
+	a.Task.Rank, a.Attempt = 0, &pb.Attempt{WorldSize: 1, RendezvousHost: "10.0.0.1"}
+	got := strings.Join(site{}.environment(a, 1), "\n")
+	if !strings.Contains(got, "\nPET_STANDALONE=1") || strings.Contains(got, "PET_RDZV_") {
+		t.Error(got)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 // flagNames maps a spec's field to the flag that sets it.
 var flagNames = map[string]string{
-	"name": "--name", "priority": "--priority", "retries": "--retries", "queue": "--queue", "after": "--after",
+	"name": "--name", "priority": "--priority", "retries": "--retries", "queue": "--queue", "after": "--after", "framework": "--framework",
 	"array": "--array", "cron": "--cron", "time_limit": "--time-limit", "expected": "--expected", "deadline": "--deadline",
 	"checkpoint": "--checkpoint", "checkpoint.path": "--checkpoint-path", "resume": "--resume", "reservation": "--reservation", "where": "--where", "within": "--within",
 	"roles[0].count": "--tasks", "roles[0].env": "--env", "roles[0].workdir": "--workdir", "roles[0].user": "--user",
