@@ -188,7 +188,8 @@ func (a *app) rootCommand() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("jobs", a.runCommand(), a.planCommand(), a.psCommand(), a.topCommand(), a.logsCommand(), a.waitCommand(), a.whyCommand(), a.checkpointsCommand(), a.forecastCommand(), a.stopCommand(),
+	add("jobs", a.runCommand(), a.planCommand(), a.psCommand(), a.topCommand(), a.logsCommand(), a.waitCommand(), a.whyCommand(), a.checkpointsCommand(),
+		a.forecastCommand(), a.stopCommand(),
 		a.execCommand(), a.shellCommand(), a.forwardCommand())
 	add("cluster", a.nodesCommand(), a.devicesCommand(), a.drainCommand(), a.repairCommand(), a.migCommand(), a.xidCommand(), a.queueCommand(), a.reserveCommand(), a.configCommand(), a.statusCommand(),
 		a.simulateCommand(), a.historyCommand(), a.tokenCommand(), a.loginCommand())
