@@ -28,7 +28,7 @@ var measures = []struct {
 // that mean. Streams differ from seed to seed by more than policies do, so the differences
 // on the same stream tell more than the means.
 type paired struct {
-	baseline          string
+	baseline           string
 	difference, margin float64
 }
 
