@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"llmos/agent/device"
@@ -78,6 +79,13 @@ type Config struct {
 	Labels map[string]string
 	// TaskUser runs the tasks that name no user. Empty: the agent's own.
 	TaskUser string
+	// AllowDevices are patterns of device files, such as /dev/fuse, that every task may use
+	// beside those that it was granted and those that no program can do without.
+	AllowDevices []string
+	// NoLandlock lets tasks of other users than the agent's reach what the modes of files
+	// let them, of the data directory and of each other. With Landlock they do not, but
+	// cannot mount file systems in namespaces of their own either.
+	NoLandlock bool
 	// PortMin and PortMax bound, inclusive, the ports given to tasks.
 	PortMin, PortMax int
 	// Self is the path of the llmos binary, whose hidden verbs are the shim and the NVML
@@ -155,6 +163,11 @@ func (c Config) validateTasks(bad func(field, format string, args ...any) *fault
 	if c.TaskUser != "" {
 		if err := checkTaskUser(c.TaskUser); err != nil {
 			return bad("user", "%w", err).Hint("name a user that `id %s` knows", c.TaskUser)
+		}
+	}
+	for _, pattern := range c.AllowDevices {
+		if _, err := filepath.Match(pattern, ""); err != nil || !strings.HasPrefix(pattern, "/dev/") {
+			return bad("allow-device", "%q is no device file", pattern).Hint("name one or several as in --allow-device /dev/fuse or '/dev/video*'")
 		}
 	}
 	if len(c.Labels) > maxLabels {

@@ -36,6 +36,9 @@ type site struct {
 	deviceMemory func(deviceID string) int64 // bytes; 0: unknown; nil: of none known
 	device       func(id string) *pb.Device  // of this node; nil for one that is not known; nil: of none known
 	hasVendor    func(vendor string) bool    // whether the node has devices of a vendor; nil: of none
+
+	allowed []string // patterns of device files that every task may use
+	hidden  string   // folder that tasks of other users are kept out of; empty: none
 }
 
 // checkTaskUser says whether tasks can run as the user.
@@ -240,10 +243,26 @@ func (s site) prepare(a *pb.Assignment, localWorld int) (exec.Spec, error) {
 	if path := a.GetCheckpoint().GetPath(); path != "" {
 		saveDir, _ = below(s.workdirOf(a), path) // what is wrong with it is told by the saver
 	}
+	res := role.GetResources()
 	return exec.Spec{
 		SaveDir: saveDir,
 		TaskID:  a.GetTask().GetId(), NodeName: s.nodeName, Command: s.command(a), Env: s.environment(a, localWorld),
 		Workdir: role.GetWorkdir(), User: s.taskUserOf(a), Owned: owned, StopSignal: role.GetStopSignal(), GraceMS: role.GetGraceMs(),
 		MemoryBytes: a.GetAllocation().GetMemoryBytes(), CPUMilli: a.GetAllocation().GetCpuMilli(), LogMaxBytes: role.GetLogMaxBytes(),
+		DiskBytes: res.GetDiskBytes(), PIDs: int(res.GetPids()), JobDir: s.jobDir(a),
+		Devices: s.deviceFiles(a), Allowed: s.allowed, Hidden: s.hidden,
 	}, nil
+}
+
+// deviceFiles gives the files of the devices that the task was granted.
+func (s site) deviceFiles(a *pb.Assignment) (files []string) {
+	if s.device == nil {
+		return nil
+	}
+	for _, g := range a.GetAllocation().GetDevices() {
+		if f := s.device(g.GetDeviceId()).GetPath(); f != "" {
+			files = append(files, f)
+		}
+	}
+	return files
 }

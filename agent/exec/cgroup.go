@@ -3,8 +3,6 @@ package exec
 import (
 	"bufio"
 	"errors"
-	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,8 +28,12 @@ type hierarchies struct {
 	own     map[string]string // controller -> this process's own group in it
 }
 
-// limitControllers are the v1 hierarchies a task enters; freezer only to kill without v2.
-var limitControllers = []string{"cpu", "memory", "pids"}
+// limitControllers are the v1 hierarchies that a task enters, and allControllers without
+// v2, which kills and holds to devices as well.
+var (
+	limitControllers = []string{"cpu", "memory", "pids"}
+	allControllers   = append([]string{"freezer", "devices"}, limitControllers...)
+)
 
 func findHierarchies() hierarchies {
 	h := hierarchies{v1: map[string]string{}, own: map[string]string{}}
@@ -99,7 +101,7 @@ func makeGroup(h hierarchies, name string) *group {
 	}
 	controllers := limitControllers
 	if g.v2 == "" {
-		controllers = append([]string{"freezer"}, controllers...)
+		controllers = allControllers
 	}
 	for _, c := range controllers {
 		mount, ok := h.v1[c]
@@ -130,7 +132,7 @@ func openGroup(h hierarchies, name string) *group {
 	if dir := filepath.Join(h.unified, name); h.unified != "" && isDir(dir) {
 		g.v2 = dir
 	}
-	for _, c := range append([]string{"freezer"}, limitControllers...) {
+	for _, c := range allControllers {
 		if dir := filepath.Join(h.v1[c], name); h.v1[c] != "" && isDir(dir) {
 			g.v1[c] = dir
 		}
@@ -192,39 +194,6 @@ func writeControl(dir, name, value string) error {
 	return err
 }
 
-// limit sets the task's limits. CPU is a weight and no ceiling: what a neighbour leaves
-// idle may be used, and under contention each task gets what it asked for.
-func (g *group) limit(spec Spec) error {
-	type control struct{ dir, name, value string }
-	var set []control
-	pids := strconv.Itoa(pidsMax)
-	memory := strconv.FormatInt(spec.MemoryBytes, 10)
-	if dir, ok := g.v1["memory"]; ok && spec.MemoryBytes > 0 {
-		set = append(set, control{dir, "memory.limit_in_bytes", memory})
-	} else if g.v2 != "" && spec.MemoryBytes > 0 && exists(g.v2, "memory.max") {
-		set = append(set, control{g.v2, "memory.max", memory}, control{g.v2, "memory.oom.group", "1"})
-	}
-	cpus := float64(spec.CPUMilli) / 1000
-	if dir, ok := g.v1["cpu"]; ok {
-		shares := math.Max(2, math.Min(262144, cpus*sharesPerCPU))
-		set = append(set, control{dir, "cpu.shares", strconv.Itoa(int(shares))})
-	} else if g.v2 != "" && exists(g.v2, "cpu.weight") {
-		weight := math.Max(1, math.Min(10000, cpus*weightPerCPU))
-		set = append(set, control{g.v2, "cpu.weight", strconv.Itoa(int(weight))})
-	}
-	if dir, ok := g.v1["pids"]; ok {
-		set = append(set, control{dir, "pids.max", pids})
-	} else if g.v2 != "" && exists(g.v2, "pids.max") {
-		set = append(set, control{g.v2, "pids.max", pids})
-	}
-	for _, c := range set {
-		if err := writeControl(c.dir, c.name, c.value); err != nil {
-			return fmt.Errorf("set %s to %s: %w", c.name, c.value, err)
-		}
-	}
-	return nil
-}
-
 func exists(dir, name string) bool {
 	_, err := os.Stat(filepath.Join(dir, name))
 	return err == nil
@@ -234,7 +203,7 @@ func exists(dir, name string) bool {
 // first move waits for a grace period of the kernel, some 15 ms: warm shims do it ahead.
 func (g *group) enterThread() {
 	tid := strconv.Itoa(unix.Gettid())
-	for _, c := range append([]string{"freezer"}, limitControllers...) {
+	for _, c := range allControllers {
 		if dir, ok := g.v1[c]; ok && writeControl(dir, "tasks", tid) == nil {
 			g.entered = append(g.entered, c)
 		}
@@ -304,28 +273,6 @@ func (g *group) members() []int {
 		}
 	}
 	return pids
-}
-
-// oomKills counts the processes of the group that the kernel killed for memory.
-func (g *group) oomKills() int {
-	dir, name := g.v1["memory"], "memory.oom_control"
-	if dir == "" {
-		dir, name = g.v2, "memory.events"
-	}
-	if dir == "" {
-		return 0
-	}
-	data, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		return 0
-	}
-	for _, line := range strings.Split(string(data), "\n") {
-		if value, ok := strings.CutPrefix(line, "oom_kill "); ok {
-			n, _ := strconv.Atoi(value)
-			return n
-		}
-	}
-	return 0
 }
 
 // remove deletes the group, whose processes are gone, and the node's when it was the last.

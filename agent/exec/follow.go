@@ -110,18 +110,9 @@ func (s *shim) ending(id Identity, o outcome) Exit {
 		e.State, e.Reason = Failed, o.blame
 	default:
 		e.State = Failed
-		if s.forker.group.oomKills() > 0 {
-			e.Reason = fmt.Sprintf("used more memory than the %s it asked for, and the kernel killed it (%s)", bytesText(s.spec.MemoryBytes), e.Reason)
+		if why := s.forker.group.blame(s.spec, e.Reason); why != "" {
+			e.Reason = why
 		}
 	}
 	return e
-}
-
-// bytesText writes a size as people do.
-func bytesText(n int64) string {
-	const mib = 1 << 20
-	if n >= 1<<30 {
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	}
-	return fmt.Sprintf("%.0f MiB", float64(n)/mib)
 }

@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"syscall"
@@ -53,7 +54,8 @@ func (f *forker) do(fn func()) {
 	<-done
 }
 
-// start forks the task into its group, in a session of its own.
+// start forks the task into its group, in a session of its own. From then on the forking
+// thread is fenced as the task is, and so is what it starts beside it.
 func (f *forker) start(l launch, stdout, stderr *os.File) (pid int, err error) {
 	<-f.ready
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -61,7 +63,15 @@ func (f *forker) start(l launch, stdout, stderr *os.File) (pid int, err error) {
 		return 0, err
 	}
 	defer null.Close()
-	f.do(func() { pid, err = f.fork(l, []*os.File{null, stdout, stderr}, false) })
+	f.do(func() {
+		if l.hidden != "" {
+			if _, err = fence(l.hidden, l.open, l.credential); err != nil {
+				err = fmt.Errorf("keep it out of %s: %w", l.hidden, err)
+				return
+			}
+		}
+		pid, err = f.fork(l, []*os.File{null, stdout, stderr}, false)
+	})
 	return pid, err
 }
 

@@ -34,11 +34,16 @@ type launch struct {
 	argv, env  []string
 	workdir    string
 	credential *syscall.Credential // nil: the shim's own
+	hidden     string              // folder to be kept out of, but for
+	open       []string            // these
 }
 
 // prepare checks the spec against the node and makes the task's folders.
 func prepare(dir string, spec Spec) (launch, *startError) {
-	l := launch{argv: spec.Command, env: spec.Env, workdir: spec.Workdir}
+	l := launch{argv: spec.Command, env: spec.Env, workdir: spec.Workdir, hidden: spec.Hidden, open: []string{dir}}
+	if spec.JobDir != "" {
+		l.open = append(l.open, spec.JobDir)
+	}
 	if len(spec.Command) == 0 || spec.Command[0] == "" {
 		return l, cannot(ExitCannotStart, "the task has no command")
 	}
@@ -52,26 +57,11 @@ func prepare(dir string, spec Spec) (launch, *startError) {
 		l.workdir = HomeDir(dir)
 		private = append(private, saveDirs(l.workdir, spec.SaveDir)...)
 	}
-	for _, p := range private {
-		if err := os.Mkdir(p, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return l, cannot(ExitCannotStart, "a folder for the task could not be made on node %s: %v%s", spec.NodeName, err, diskHint(err))
-		}
+	if err := makePrivate(private, spec, credential); err != nil {
+		return l, err
 	}
-	if credential != nil {
-		for _, p := range append(private, spec.Owned...) {
-			if err := os.Lchown(p, int(credential.Uid), int(credential.Gid)); err != nil {
-				return l, cannot(ExitCannotStart, "%s could not be given to user %s on node %s: %v", p, spec.User, spec.NodeName, err)
-			}
-		}
-	}
-	info, statErr := os.Stat(l.workdir)
-	switch {
-	case errors.Is(statErr, fs.ErrNotExist):
-		return l, cannot(ExitCannotStart, "working directory %s does not exist on node %s", l.workdir, spec.NodeName)
-	case statErr != nil:
-		return l, cannot(ExitCannotStart, "working directory %s cannot be entered on node %s: %v", l.workdir, spec.NodeName, statErr)
-	case !info.IsDir():
-		return l, cannot(ExitCannotStart, "working directory %s on node %s is not a directory", l.workdir, spec.NodeName)
+	if err := checkWorkdir(dir, l.workdir, spec); err != nil {
+		return l, err
 	}
 	path, err := findCommand(spec, l.workdir)
 	l.path = path
@@ -90,6 +80,68 @@ func saveDirs(workdir, path string) (dirs []string) {
 	}
 	slices.Reverse(dirs)
 	return dirs
+}
+
+// makePrivate makes the task's folders and gives them, and what else is its own, to its user.
+func makePrivate(folders []string, spec Spec, credential *syscall.Credential) *startError {
+	for _, p := range folders {
+		err := os.Mkdir(p, 0o700)
+		if errors.Is(err, fs.ErrExist) {
+			var info fs.FileInfo
+			if info, err = os.Lstat(p); err == nil && !info.IsDir() {
+				return cannot(ExitCannotStart, "%s on node %s is no folder of the task's own", p, spec.NodeName)
+			}
+		}
+		if err != nil {
+			return cannot(ExitCannotStart, "a folder for the task could not be made on node %s: %v%s", spec.NodeName, err, diskHint(err))
+		}
+	}
+	if credential == nil {
+		return nil
+	}
+	for _, p := range append(append([]string{}, folders...), spec.Owned...) {
+		if err := os.Lchown(p, int(credential.Uid), int(credential.Gid)); err != nil {
+			return cannot(ExitCannotStart, "%s could not be given to user %s on node %s: %v", p, spec.User, spec.NodeName, err)
+		}
+	}
+	return nil
+}
+
+// checkWorkdir wants a folder that is there, and that no link leads into what is hidden
+// from the task: another task's folder, or the agent's.
+func checkWorkdir(dir, workdir string, spec Spec) *startError {
+	info, err := os.Stat(workdir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return cannot(ExitCannotStart, "working directory %s does not exist on node %s", workdir, spec.NodeName)
+	case err != nil:
+		return cannot(ExitCannotStart, "working directory %s cannot be entered on node %s: %v", workdir, spec.NodeName, err)
+	case !info.IsDir():
+		return cannot(ExitCannotStart, "working directory %s on node %s is not a directory", workdir, spec.NodeName)
+	case spec.Hidden == "":
+		return nil
+	}
+	real, err := filepath.EvalSymlinks(workdir)
+	if err != nil {
+		return cannot(ExitCannotStart, "working directory %s cannot be entered on node %s: %v", workdir, spec.NodeName, err)
+	}
+	for _, own := range []string{dir, spec.JobDir} {
+		if own != "" && within(real, own) {
+			return nil
+		}
+	}
+	if within(real, spec.Hidden) {
+		return cannot(ExitCannotStart, "working directory %s leads to %s on node %s, which is the agent's own", workdir, real, spec.NodeName)
+	}
+	return nil
+}
+
+// within says whether path is folder or lies below it, links followed.
+func within(path, folder string) bool {
+	if real, err := filepath.EvalSymlinks(folder); err == nil {
+		folder = real
+	}
+	return path == folder || strings.HasPrefix(path, folder+"/")
 }
 
 // diskHint says in words what ENOSPC and its kin mean.

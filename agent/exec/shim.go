@@ -169,6 +169,11 @@ func (s *shim) execute() Exit {
 	left := make(chan struct{})
 	defer s.openBeside(left)()
 	s.board.set(true, func(st *Status) { st.Identity = &id })
+	if s.spec.DiskBytes > 0 {
+		over := make(chan struct{})
+		defer close(over)
+		go s.watchDisk(over)
+	}
 	go func() { defer close(left); s.forker.leave() }()
 	return s.ending(id, s.follow())
 }

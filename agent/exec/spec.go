@@ -21,7 +21,7 @@ const (
 	DefaultGrace       = 10 * time.Second // between the stop signal and the kill
 	DefaultLogMaxBytes = 64 << 20         // kept per task
 	logMinBytes        = 512 << 10        // a smaller limit is raised to this
-	pidsMax            = 16384            // processes and threads of one task
+	DefaultPIDs        = 16384            // processes and threads of one task
 	lineBytesMax       = 4 << 10          // of a progress line; longer ones are not progress
 	specBytesMax       = 4 << 20          // of spec.json
 	dirLineBytesMax    = 4 << 10          // of the path handed to a warm shim
@@ -96,8 +96,14 @@ type Spec struct {
 	GraceMS     int64    `json:"grace_ms"`     // 0: DefaultGrace
 	MemoryBytes int64    `json:"memory_bytes"` // 0: no limit
 	CPUMilli    int64    `json:"cpu_milli"`    // guaranteed under contention; 0: the least
+	DiskBytes   int64    `json:"disk_bytes"`   // of the private folders; 0: no limit
+	PIDs        int      `json:"pids"`         // 0: DefaultPIDs
 	LogMaxBytes int64    `json:"log_max_bytes"`
 	SaveDir     string   `json:"save_dir"` // made below a private working directory; empty: none
+	Devices     []string `json:"devices"`  // patterns of the device files that were granted
+	Allowed     []string `json:"allowed"`  // and of others that every task of the node may use
+	Hidden      string   `json:"hidden"`   // folder that a task of another user is kept out of; empty: none
+	JobDir      string   `json:"job_dir"`  // the job's folder, which it may use; empty: none
 	Cgroup      string   `json:"cgroup"`   // chosen by the Driver; names the slot of the shim
 }
 

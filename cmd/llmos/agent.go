@@ -18,6 +18,8 @@ type agentFlags struct {
 	sharedDir string
 	labels    []string
 	user      string
+	allow     []string
+	noFence   bool
 	ports     string
 	cpu       string
 	memory    string
@@ -55,6 +57,8 @@ func (a *app) agentCommand() *cobra.Command {
 	f.StringVar(&o.sharedDir, "shared-dir", "", "`FOLDER` that every host sees, for checkpoints; each job gets its own in it")
 	f.StringArrayVar(&o.labels, "label", nil, "`NAME=VALUE` that describes this host; may be repeated")
 	f.StringVar(&o.user, "user", "", "`USER` that runs tasks which name none (default: the agent's)")
+	f.StringArrayVar(&o.allow, "allow-device", nil, "device `FILE` that every task may use, such as /dev/fuse; may be repeated")
+	f.BoolVar(&o.noFence, "no-landlock", false, "let tasks of other users mount file systems; keep them apart by file modes alone")
 	f.StringVar(&o.ports, "port-range", "20000-29999", "ports (`FIRST-LAST`) to give to tasks")
 	f.StringVar(&o.cpu, "cpu", "", "`CORES` to offer, such as 8 (default: all)")
 	f.StringVar(&o.memory, "memory", "", "memory (`SIZE`) to offer, such as 64Gi (default: all)")
@@ -125,6 +129,7 @@ func (a *app) agentConfig(o *agentFlags) (agent.Config, error) {
 	cfg.Listen, cfg.Advertise, cfg.Name, cfg.Join, cfg.Token = o.listen, o.advertise, o.name, o.join, o.token
 	cfg.Overrun, cfg.AllowMIG = o.overrun, o.allowMIG
 	cfg.Devices, cfg.TaskUser, cfg.Gossip, cfg.Version = o.devices, o.user, !o.noGossip, buildOf().Version
+	cfg.AllowDevices, cfg.NoLandlock = o.allow, o.noFence
 	return cfg, nil
 }
 

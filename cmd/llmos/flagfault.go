@@ -15,6 +15,7 @@ var flagNames = map[string]string{
 	"checkpoint": "--checkpoint", "checkpoint.path": "--checkpoint-path", "resume": "--resume", "reservation": "--reservation", "where": "--where", "within": "--within",
 	"roles[0].count": "--tasks", "roles[0].env": "--env", "roles[0].workdir": "--workdir", "roles[0].user": "--user",
 	"roles[0].command": "the command", "roles[0].resources.cpu": "--cpu", "roles[0].resources.memory": "--memory",
+	"roles[0].resources.disk": "--disk", "roles[0].image": "--image", "roles[0].driver": "--image",
 	"roles[0].resources.gpus": "--gpus", "roles[0].resources.gpu_share": "--gpu-share",
 	"roles[0].resources.gpu_memory": "--gpu-memory", "roles[0].resources.gpu_model": "--gpu-model",
 }

@@ -21,6 +21,8 @@ type specFlags struct {
 	gpuMemory string
 	cpu       string
 	memory    string
+	disk      string
+	image     string
 	env       []string
 	workdir   string
 	user      string
@@ -41,8 +43,10 @@ func (s *specFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.gpuMemory, "gpu-memory", "", "`SIZE` of each device, such as 40Gi")
 	f.StringVar(&s.cpu, "cpu", "", "`CORES` of each task, such as 2 or 500m")
 	f.StringVar(&s.memory, "memory", "", "`SIZE` of each task, such as 4Gi")
+	f.StringVar(&s.disk, "disk", "", "`SIZE` of each task's private folders, such as 10Gi (default: no limit)")
+	f.StringVar(&s.image, "image", "", "run in a container of `IMAGE`, best with its digest")
 	f.StringArrayVarP(&s.env, "env", "e", nil, "set a variable, `NAME=VALUE`; NAME alone takes its value from here")
-	f.StringVar(&s.workdir, "workdir", "", "working `FOLDER` on the node (default: the present one)")
+	f.StringVar(&s.workdir, "workdir", "", "working `FOLDER` on the node, or in the image (default: the present one)")
 	f.StringVar(&s.user, "user", "", "`USER` of the node to run as (default: the agent's task user)")
 	f.Int32Var(&s.retries, "retries", 0, "how often (`N`) the job is started again after a failure")
 	f.StringVar(&s.framework, "framework", "", "how the ranks find each other: pytorch, tensorflow, jax, mpi or none")
@@ -51,7 +55,7 @@ func (s *specFlags) flags(f *pflag.FlagSet) {
 
 // commandFlags are those that only a command behind -- takes; the others may be given with
 // a job file and then count more.
-var commandFlags = []string{"tasks", "gpus", "gpu-model", "gpu-share", "gpu-memory", "cpu", "memory", "env", "workdir", "user"}
+var commandFlags = []string{"tasks", "gpus", "gpu-model", "gpu-share", "gpu-memory", "cpu", "memory", "disk", "image", "env", "workdir", "user"}
 
 // commandOnly gives the first flag that was given and that a job file does not take.
 func (s *specFlags) commandOnly(set changedFlags) string {
@@ -89,13 +93,16 @@ func (a *app) commandSpec(set changedFlags, s *specFlags, command []string) (*pb
 	env, missing := a.variables(s.env)
 	faults = append(faults, missing...)
 	workdir, err := a.absolute(s.workdir)
-	if s.workdir == "" {
+	switch {
+	case s.workdir == "" && s.image != "":
+		workdir, err = "", nil
+	case s.workdir == "":
 		workdir, err = a.getwd()
 	}
 	if err != nil {
 		return nil, invalid("the working directory cannot be read: %w", err)
 	}
-	role.Command, role.Env, role.Workdir, role.User = command, env, workdir, s.user
+	role.Command, role.Env, role.Workdir, role.User, role.Image = command, env, workdir, s.user, s.image
 	spec := &pb.JobSpec{Name: s.name, Kind: pb.JobKind_JOB_KIND_BATCH, Priority: jobspec.PriorityDefault, Retries: s.retries, Roles: []*pb.RoleSpec{role}}
 	if s.name == "" && !set.Changed("name") {
 		spec.GenerateName = jobspec.NameFor(command)
@@ -155,6 +162,7 @@ func (s *specFlags) resources() (r *pb.Resources, faults jobspec.Faults) {
 	}{
 		{s.cpu, "cpu", jobspec.ParseCPU, &r.CpuMilli},
 		{s.memory, "memory", jobspec.ParseBytes, &r.MemoryBytes},
+		{s.disk, "disk", jobspec.ParseBytes, &r.DiskBytes},
 		{s.gpuMemory, "gpu_memory", jobspec.ParseBytes, &r.GpuMemoryBytes},
 		{s.gpuShare, "gpu_share", jobspec.ParseShare, &share},
 	} {

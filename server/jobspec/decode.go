@@ -12,14 +12,15 @@ import (
 
 // decoder turns a tree into a spec and gathers faults.
 type decoder struct {
-	file   string
-	faults Faults
-	lines  map[string]int // of the fields by path
-	bad    []string       // paths that have a fault, so that Validate need not complain again
-	short  bool           // the role's fields are at the top level
-	source []string       // the file's lines, to find columns
-	inner  []string       // fields that are easily written one level too high
-	spans  []span         // spans of devices, which become the counts of their roles
+	file     string
+	faults   Faults
+	lines    map[string]int // of the fields by path
+	bad      []string       // paths that have a fault, so that Validate need not complain again
+	short    bool           // the role's fields are at the top level
+	source   []string       // the file's lines, to find columns
+	inner    []string       // fields that are easily written one level too high
+	spans    []span         // spans of devices, which become the counts of their roles
+	relative []workdirAt    // working directories that were made absolute by the file's folder
 }
 
 // rule says how a field of a mapping is read.
@@ -76,6 +77,7 @@ func (d *decoder) job(root *node) *pb.JobSpec {
 		d.bad = append(d.bad, "roles")
 	}
 	d.elastic()
+	d.ofImages()
 	if spec.Name == "" && !slices.Contains(d.bad, "name") {
 		base := path.Base(strings.ReplaceAll(d.file, `\`, "/"))
 		spec.GenerateName = nameFrom(strings.TrimSuffix(base, path.Ext(base)))
@@ -157,6 +159,8 @@ func (d *decoder) roleRules(r *pb.RoleSpec) []rule {
 		{"ports", d.list(&r.Ports)},
 		{"log_max", d.amount(&r.LogMaxBytes, ParseBytes)},
 		{"idle_after", d.amount(&r.IdleAfterMs, ParseDuration)},
+		{"image", d.text(&r.Image)},
+		{"driver", d.text(&r.Driver)},
 	}
 }
 
@@ -230,6 +234,7 @@ func (d *decoder) workdir(n *node, field string, r *pb.RoleSpec) {
 			Hint("write the absolute path")
 	case path.IsAbs(d.file):
 		r.Workdir = path.Join(path.Dir(d.file), r.Workdir)
+		d.relative = append(d.relative, workdirAt{role: r, field: field, line: n.line})
 	default:
 		d.add(field, n.line, "%s is relative, and the job file has no folder", quoted(r.Workdir)).Hint("write an absolute path")
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // resourceFields are the fields of resources, in the order of the documentation.
-var resourceFields = []string{"cpu", "memory", "gpus", "gpu_share", "gpu_memory", "gpu_model", "mig", "numa"}
+var resourceFields = []string{"cpu", "memory", "gpus", "gpu_share", "gpu_memory", "gpu_model", "mig", "numa", "disk", "pids"}
 
 // span is a number of devices such as 2..8, which stands for as many tasks of one device.
 type span struct {
@@ -34,6 +34,8 @@ func (d *decoder) resources(n *node, field string, r *pb.RoleSpec) {
 		{"gpu_model", func(n *node, field string) { d.models(n, field, res) }},
 		{"mig", d.text(&res.MigProfile)},
 		{"numa", d.boolean(&res.Numa)},
+		{"disk", d.amount(&res.DiskBytes, ParseBytes)},
+		{"pids", d.integer(&res.Pids)},
 	})
 	res.GpuShareMilli = int32(share)
 	if _, given := d.lines[field+".gpus"]; (share > 0 || res.MigProfile != "") && !given {

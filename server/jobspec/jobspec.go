@@ -50,6 +50,8 @@
 //	    env: {EPOCHS: 10}
 //	    workdir: .              # relative to the job file's folder; left out: a private folder
 //	    user: train
+//	    image: nvcr.io/nvidia/pytorch@sha256:…   # run in a container of it; workdir is then one of the image
+//	    driver: container       # or process; left out: container with an image, else process
 //	    resources:
 //	      cpu: 500m             # cores: 2, 0.5 or thousandths such as 500m; left out: nothing is reserved
 //	      memory: 4Gi           # K M G T are powers of 1000, Ki Mi Gi Ti of 1024
@@ -59,6 +61,8 @@
 //	      gpu_model: H100-80GB  # or several: A100-80GB|H100-80GB, or a list
 //	      mig: 1g.10gb          # MIG slices of this profile instead of whole GPUs
 //	      numa: true            # all devices of a task on one NUMA node
+//	      disk: 10Gi            # of its private folders; left out: no limit
+//	      pids: 512             # processes and threads; left out: 16384
 //	    stop_signal: TERM
 //	    grace: 10s              # between the stop signal and SIGKILL
 //	    ports: [http]           # becomes LLMOS_PORT_HTTP
@@ -102,6 +106,8 @@ const (
 	CPUMilliMax           = 100_000_000 // of a task: 100,000 cores
 	MemoryBytesMin        = 1 << 20     // of a task that asks for memory at all
 	MemoryBytesMax        = 1 << 50
+	PIDsMax               = 4 << 20 // processes and threads of a task; Linux has no more numbers
+	ImageBytesMax         = 512
 	LogBytesMin           = 64 << 10
 	LogBytesMax           = 64 << 30
 	LostAfterMSMin        = 100

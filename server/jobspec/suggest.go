@@ -22,8 +22,7 @@ var meant = []struct{ word, field, hint string }{
 	{"sweep", "array", ""}, {"eta", "expected", ""}, {"estimate", "expected", ""}, {"due", "deadline", ""},
 	{"mig_profile", "mig", ""}, {"no_preempt", "preemptible", ""}, {"migrate", "preemptible", ""},
 	{"args", "", "write the arguments in command"},
-	{"image", "", "this version runs programs of the node, not container images"},
-	{"container", "", "this version runs programs of the node, not container images"},
+	{"container", "image", ""}, {"docker", "image", ""}, {"runtime", "driver", ""}, {"ephemeral_storage", "disk", ""}, {"pids_limit", "pids", ""},
 	{"volumes", "", "this version mounts nothing; use paths of the node"},
 }
 

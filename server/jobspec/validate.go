@@ -158,6 +158,7 @@ func (c *checker) role(path string, r *pb.RoleSpec) {
 	if r.IdleAfterMs != 0 {
 		c.duration(path+".idle_after", r.IdleAfterMs, IdleAfterMSMin, IdleAfterMSMax)
 	}
+	c.driver(path, r)
 	if r.Resources != nil {
 		c.resources(path+".resources", r.Resources)
 	}
@@ -165,6 +166,9 @@ func (c *checker) role(path string, r *pb.RoleSpec) {
 
 func (c *checker) command(path string, r *pb.RoleSpec) {
 	field := path + ".command"
+	if len(r.Command) == 0 && r.Image != "" {
+		return // the image says what it runs
+	}
 	if len(r.Command) == 0 || r.Command[0] == "" {
 		c.add(field, "the role has no command").Hint("write a list such as [python, train.py], or text that /bin/sh runs")
 		return
@@ -177,7 +181,7 @@ func (c *checker) command(path string, r *pb.RoleSpec) {
 		c.text(fmt.Sprintf("%s[%d]", field, i), arg, ArgBytesMax)
 	}
 	program := r.Command[0]
-	if r.Workdir == "" && strings.Contains(program, "/") && !strings.HasPrefix(program, "/") {
+	if r.Workdir == "" && r.Image == "" && strings.Contains(program, "/") && !strings.HasPrefix(program, "/") {
 		c.add(field, "%s is relative to a working directory, and the task has none", quoted(program)).
 			Hint("set workdir, or write the program's absolute path")
 	}
@@ -231,6 +235,10 @@ func (c *checker) resources(path string, r *pb.Resources) {
 	if r.GpuMemoryBytes != 0 {
 		c.bytes(path+".gpu_memory", r.GpuMemoryBytes, MemoryBytesMin, MemoryBytesMax)
 	}
+	if r.DiskBytes != 0 {
+		c.bytes(path+".disk", r.DiskBytes, MemoryBytesMin, MemoryBytesMax)
+	}
+	c.between(path+".pids", int64(r.Pids), 0, PIDsMax)
 	c.devices(path, r)
 }
 

@@ -1842,6 +1842,8 @@ type RoleSpec struct {
 	LogMaxBytes   int64                  `protobuf:"varint,11,opt,name=log_max_bytes,json=logMaxBytes,proto3" json:"log_max_bytes,omitempty"` // kept per task; 0 means 64 MiB
 	CountMin      int32                  `protobuf:"varint,12,opt,name=count_min,json=countMin,proto3" json:"count_min,omitempty"`            // an elastic role runs with count_min to count tasks; 0: always with count
 	IdleAfterMs   int64                  `protobuf:"varint,20,opt,name=idle_after_ms,json=idleAfterMs,proto3" json:"idle_after_ms,omitempty"` // a task that nobody has used for so long, by exec or forward, is ended; 0: never
+	Image         string                 `protobuf:"bytes,30,opt,name=image,proto3" json:"image,omitempty"`                                   // container image, best with its digest; empty: a process of the node
+	Driver        string                 `protobuf:"bytes,31,opt,name=driver,proto3" json:"driver,omitempty"`                                 // "process" or "container"; empty: container with an image, else process
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1967,6 +1969,20 @@ func (x *RoleSpec) GetIdleAfterMs() int64 {
 	return 0
 }
 
+func (x *RoleSpec) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *RoleSpec) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
 // Resources is what one task asks for.
 type Resources struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1979,6 +1995,8 @@ type Resources struct {
 	GpuModels      []string               `protobuf:"bytes,7,rep,name=gpu_models,json=gpuModels,proto3" json:"gpu_models,omitempty"`                   // any of these models; empty: as gpu_model says
 	MigProfile     string                 `protobuf:"bytes,8,opt,name=mig_profile,json=migProfile,proto3" json:"mig_profile,omitempty"`                // such as 1g.10gb: gpus counts MIG slices of this profile; empty: no slices
 	Numa           bool                   `protobuf:"varint,9,opt,name=numa,proto3" json:"numa,omitempty"`                                             // all devices of a task on one NUMA node; required
+	DiskBytes      int64                  `protobuf:"varint,30,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`                 // of its private folders; a task that takes more is ended; 0: no limit
+	Pids           int32                  `protobuf:"varint,31,opt,name=pids,proto3" json:"pids,omitempty"`                                            // processes and threads at a time; 0 means 16,384
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2074,6 +2092,20 @@ func (x *Resources) GetNuma() bool {
 		return x.Numa
 	}
 	return false
+}
+
+func (x *Resources) GetDiskBytes() int64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *Resources) GetPids() int32 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
 }
 
 // Job is the record of one submitted job.
@@ -5625,7 +5657,7 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"\x02of\x18\x01 \x03(\v2\x0e.llmos.v1.ExprR\x02of\"5\n" +
 	"\tExprMatch\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values\"\xcd\x03\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"\xfb\x03\n" +
 	"\bRoleSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x18\n" +
@@ -5641,10 +5673,12 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	" \x03(\tR\x05ports\x12\"\n" +
 	"\rlog_max_bytes\x18\v \x01(\x03R\vlogMaxBytes\x12\x1b\n" +
 	"\tcount_min\x18\f \x01(\x05R\bcountMin\x12\"\n" +
-	"\ridle_after_ms\x18\x14 \x01(\x03R\vidleAfterMs\x1a6\n" +
+	"\ridle_after_ms\x18\x14 \x01(\x03R\vidleAfterMs\x12\x14\n" +
+	"\x05image\x18\x1e \x01(\tR\x05image\x12\x16\n" +
+	"\x06driver\x18\x1f \x01(\tR\x06driver\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa2\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd5\x02\n" +
 	"\tResources\x12\x1b\n" +
 	"\tcpu_milli\x18\x01 \x01(\x03R\bcpuMilli\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\x12\x12\n" +
@@ -5656,7 +5690,10 @@ const file_llmos_v1_types_proto_rawDesc = "" +
 	"gpu_models\x18\a \x03(\tR\tgpuModels\x12\x1f\n" +
 	"\vmig_profile\x18\b \x01(\tR\n" +
 	"migProfile\x12\x12\n" +
-	"\x04numa\x18\t \x01(\bR\x04numa\"\x9c\b\n" +
+	"\x04numa\x18\t \x01(\bR\x04numa\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x1e \x01(\x03R\tdiskBytes\x12\x12\n" +
+	"\x04pids\x18\x1f \x01(\x05R\x04pids\"\x9c\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\x04spec\x18\x02 \x01(\v2\x11.llmos.v1.JobSpecR\x04spec\x12(\n" +
