@@ -59,6 +59,9 @@ bench: ## run the Go benchmarks of every package
 bench-control: programs ## measure the control plane: submits, starts, jobs/s, failover, memory
 	@$(BIN)/control -bin $(BIN)
 
+bench-agent: programs ## measure what an agent costs its host with 200 idle tasks
+	@go build -o $(BIN)/bench-agent ./test/bench/agent && $(BIN)/bench-agent -bin $(BIN)
+
 bench-elastic: ## run Pollux's workloads under Tiresias, FIFO and llmos' elastic policy; POLLUX=DIR
 	@go run ./test/bench/elastic -pollux $(POLLUX) $(if $(LOADS),-loads $(LOADS))
 
@@ -84,4 +87,4 @@ proto: ## regenerate the Go code of proto/llmos/v1
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build programs demo test check race fuzz chaos bench bench-control bench-elastic bench-openb bench-scheduler bench-philly frameworks e2e-frameworks proto clean
+.PHONY: help build programs demo test check race fuzz chaos bench bench-control bench-agent bench-elastic bench-openb bench-scheduler bench-philly frameworks e2e-frameworks proto clean
