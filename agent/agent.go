@@ -172,11 +172,11 @@ func (a *Agent) assemble(ctx context.Context, port *transport.Port, addr string,
 	node := newNodeBox(n)
 	k.node = node
 	s := site{nodeID: id, nodeName: cfg.name(), tasks: filepath.Join(a.home.dir, tasksFolder), sharedDir: cfg.SharedDir, taskUser: cfg.TaskUser,
-		self: cfg.Self, mps: mpsDir, deviceMemory: node.deviceMemory, device: node.device, hasVendor: node.hasVendor, allowed: cfg.AllowDevices}
+		self: cfg.Self, mps: mpsDir, deviceMemory: node.deviceMemory, device: node.device, hasVendor: node.hasVendor, allowed: cfg.AllowDevices, engine: cfg.Engine}
 	if !cfg.NoLandlock {
 		s.hidden = a.home.dir
 	}
-	driver := exec.NewDriver(exec.DriverConfig{Self: cfg.Self, Args: []string{"shim"}, NodeID: id, Warm: warmShims, Log: cfg.Log,
+	driver := exec.NewDriver(exec.DriverConfig{Self: cfg.Self, Args: []string{"shim"}, NodeID: id, Warm: warmShims, Log: cfg.Log, Engine: cfg.Engine,
 		ErrLog: filepath.Join(a.home.dir, shimLogFile)})
 	driver.RemoveStale()
 	box := newOutbox()

@@ -82,6 +82,9 @@ type Config struct {
 	// AllowDevices are patterns of device files, such as /dev/fuse, that every task may use
 	// beside those that it was granted and those that no program can do without.
 	AllowDevices []string
+	// Engine is the Unix socket of the container engine. Empty: Docker's or Podman's, where
+	// they listen by default, looked for when a task needs it.
+	Engine string
 	// NoLandlock lets tasks of other users than the agent's reach what the modes of files
 	// let them, of the data directory and of each other. With Landlock they do not, but
 	// cannot mount file systems in namespaces of their own either.
@@ -164,6 +167,9 @@ func (c Config) validateTasks(bad func(field, format string, args ...any) *fault
 		if err := checkTaskUser(c.TaskUser); err != nil {
 			return bad("user", "%w", err).Hint("name a user that `id %s` knows", c.TaskUser)
 		}
+	}
+	if c.Engine != "" && !filepath.IsAbs(c.Engine) {
+		return bad("engine", "%q is no socket's absolute path", c.Engine).Hint("give it as in --engine /run/docker.sock")
 	}
 	for _, pattern := range c.AllowDevices {
 		if _, err := filepath.Match(pattern, ""); err != nil || !strings.HasPrefix(pattern, "/dev/") {

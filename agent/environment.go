@@ -38,6 +38,7 @@ type site struct {
 	hasVendor    func(vendor string) bool    // whether the node has devices of a vendor; nil: of none
 
 	allowed []string // patterns of device files that every task may use
+	engine  string   // socket of the container engine; empty: where engines listen
 	hidden  string   // folder that tasks of other users are kept out of; empty: none
 }
 
@@ -88,7 +89,9 @@ func (s site) environment(a *pb.Assignment, localWorld int) []string {
 		}
 		env[name] = value
 	}
-	set("PATH", taskPath)
+	if !contained(a) { // an image has a path of its own
+		set("PATH", taskPath)
+	}
 	set("HOME", exec.HomeDir(dir))
 	set("USER", s.userName(a))
 	set("LANG", "C.UTF-8")
@@ -244,15 +247,25 @@ func (s site) prepare(a *pb.Assignment, localWorld int) (exec.Spec, error) {
 		saveDir, _ = below(s.workdirOf(a), path) // what is wrong with it is told by the saver
 	}
 	res := role.GetResources()
-	return exec.Spec{
+	spec := exec.Spec{
 		SaveDir: saveDir,
 		TaskID:  a.GetTask().GetId(), NodeName: s.nodeName, Command: s.command(a), Env: s.environment(a, localWorld),
 		Workdir: role.GetWorkdir(), User: s.taskUserOf(a), Owned: owned, StopSignal: role.GetStopSignal(), GraceMS: role.GetGraceMs(),
 		MemoryBytes: a.GetAllocation().GetMemoryBytes(), CPUMilli: a.GetAllocation().GetCpuMilli(), LogMaxBytes: role.GetLogMaxBytes(),
 		DiskBytes: res.GetDiskBytes(), PIDs: int(res.GetPids()), JobDir: s.jobDir(a),
-		Devices: s.deviceFiles(a), Allowed: s.allowed, Hidden: s.hidden,
-	}, nil
+		Devices: s.deviceFiles(a), Allowed: s.allowed, Hidden: s.hidden, NodeID: s.nodeID,
+	}
+	if contained(a) {
+		spec.Image, spec.Engine = role.GetImage(), s.engine
+		for _, g := range a.GetAllocation().GetDevices() {
+			spec.DeviceIDs = append(spec.DeviceIDs, g.GetDeviceId())
+		}
+	}
+	return spec, nil
 }
+
+// contained says whether the task runs in a container.
+func contained(a *pb.Assignment) bool { return a.GetRole().GetImage() != "" }
 
 // deviceFiles gives the files of the devices that the task was granted.
 func (s site) deviceFiles(a *pb.Assignment) (files []string) {

@@ -117,6 +117,10 @@ func (s *shim) beside(c *net.UnixConn) {
 		answer(c, besideAnswer{Error: err.Error(), Code: ExitCannotStart})
 		return
 	}
+	if k := s.container.Load(); k != nil {
+		k.beside(c, request, files)
+		return
+	}
 	spec := s.spec
 	spec.Command, spec.Env, spec.Owned = request.Command, append(append([]string{}, s.spec.Env...), request.Env...), nil
 	l, fault := prepare(s.dir, spec)
@@ -143,15 +147,7 @@ func (s *shim) beside(c *net.UnixConn) {
 // awaitBeside waits for the end. A caller that has gone is a terminal that has hung up.
 func (s *shim) awaitBeside(c *net.UnixConn, pid int, ended <-chan unix.WaitStatus) unix.WaitStatus {
 	gone := make(chan struct{})
-	_ = c.SetReadDeadline(time.Time{})
-	go func() {
-		defer close(gone)
-		for buf := make([]byte, 64); ; {
-			if _, err := c.Read(buf); err != nil {
-				return
-			}
-		}
-	}()
+	go hungUp(c, gone)
 	select {
 	case status := <-ended:
 		return status
@@ -165,6 +161,17 @@ func (s *shim) awaitBeside(c *net.UnixConn, pid int, ended <-chan unix.WaitStatu
 	}
 	s.tree.signalBeside(pid, unix.SIGKILL)
 	return <-ended
+}
+
+// hungUp closes gone once the caller has.
+func hungUp(c *net.UnixConn, gone chan<- struct{}) {
+	defer close(gone)
+	_ = c.SetReadDeadline(time.Time{})
+	for buf := make([]byte, 64); ; {
+		if _, err := c.Read(buf); err != nil {
+			return
+		}
+	}
 }
 
 // readBeside takes the request with its three descriptors, which the caller closes.

@@ -29,7 +29,7 @@ var errTooDeep = fmt.Errorf("its private folder is nested more than %d folders d
 
 // watchDisk ends the task once its private folders hold more than it asked for. It lives in
 // the shim: a task is held to its disk while no agent is there.
-func (s *shim) watchDisk(over <-chan struct{}) {
+func (s *shim) watchDisk(over <-chan struct{}, folders []string, members func() []int) {
 	limit := s.spec.DiskBytes
 	pause := diskLookMin
 	for {
@@ -39,7 +39,7 @@ func (s *shim) watchDisk(over <-chan struct{}) {
 		case <-time.After(pause):
 		}
 		began := time.Now()
-		used, err := diskTaken([]string{HomeDir(s.dir), TempDir(s.dir)}, s.tree.group.members())
+		used, err := diskTaken(folders, members())
 		switch {
 		case errors.Is(err, errTooDeep):
 			s.obey(order{Op: opEnd, Reason: errTooDeep.Error() + ", where its disk cannot be counted"})

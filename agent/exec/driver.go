@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"llmos/agent/exec/engine"
 )
 
 // sweepTimeout bounds the killing of what a dead shim has left, per attempt at it.
@@ -32,6 +34,7 @@ type DriverConfig struct {
 	NodeID string   // names the node's cgroup; empty: no cgroups are used
 	ErrLog string   // file for what shims say when they fail; empty: nowhere
 	Warm   int      // shims kept ready; 0: each start waits for a new one
+	Engine string   // socket of the container engine; empty: where engines listen
 	Log    *slog.Logger
 }
 
@@ -277,6 +280,9 @@ func (d *Driver) bury(dir string) error {
 	if found, err := readJSON(dir, identityFile, &id); err != nil || !found {
 		id = nil
 	}
+	if spec.Image != "" {
+		d.buryContainer(dir, spec)
+	}
 	g := openGroup(d.h, spec.Cgroup)
 	if !sweep(dir, id, g, time.Now().Add(sweepTimeout)) {
 		return fmt.Errorf("processes of task %s could not be killed within %s", spec.TaskID, sweepTimeout)
@@ -285,12 +291,60 @@ func (d *Driver) bury(dir string) error {
 	return nil
 }
 
+// buryContainer removes the container of a dead shim. An engine that cannot be reached has
+// ended its containers, or their processes are found by their environment as others are;
+// what it keeps of them is removed by RemoveStale.
+func (d *Driver) buryContainer(dir string, spec Spec) {
+	err := withEngine(spec.Engine, func(ctx context.Context, e *engine.Client) error {
+		_, err := removeContainers(ctx, e, dirLabel, dir, nil)
+		return err
+	})
+	if err != nil {
+		d.cfg.Log.Warn("the container of a task whose shim is gone could not be removed", "task", spec.TaskID, "error", err)
+	}
+}
+
+// removeStaleContainers removes this node's containers whose shims are gone.
+func (d *Driver) removeStaleContainers() {
+	err := withEngine(d.cfg.Engine, func(ctx context.Context, e *engine.Client) error {
+		n, err := removeContainers(ctx, e, nodeLabel, d.cfg.NodeID, func(c engine.Container) bool {
+			held, err := claimHeld(c.Labels[dirLabel])
+			return held || err != nil && !errors.Is(err, os.ErrNotExist)
+		})
+		if n > 0 {
+			d.cfg.Log.Info("removed containers that dead shims had left", "count", n)
+		}
+		return err
+	})
+	if err != nil {
+		d.cfg.Log.Warn("containers that dead shims have left could not be looked for", "error", err)
+	}
+}
+
+// withEngine calls f with the engine of this node, if there is one.
+func withEngine(named string, f func(context.Context, *engine.Client) error) error {
+	socket := engineSocket(named)
+	if socket == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), engineTimeout)
+	defer cancel()
+	e, err := engine.Dial(ctx, socket)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	return f(ctx, e)
+}
+
 // RemoveStale deletes the empty cgroups of the node that shims of earlier drivers left
-// when they were killed. Groups that hold processes are left alone.
+// when they were killed, and in the background their containers. Groups that hold processes
+// are left alone.
 func (d *Driver) RemoveStale() {
 	if d.cfg.NodeID == "" {
 		return
 	}
+	d.wait.Go(d.removeStaleContainers)
 	mounts := []string{d.h.unified}
 	for _, m := range d.h.v1 {
 		mounts = append(mounts, m)

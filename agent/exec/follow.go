@@ -84,23 +84,36 @@ func grace(spec Spec) time.Duration {
 	return time.Duration(spec.GraceMS) * time.Millisecond
 }
 
-// ending drains the log and makes the record of the end.
-func (s *shim) ending(id Identity, o outcome) Exit {
-	e := Exit{StartedMS: id.StartedMS, EndedMS: s.now().UnixMilli(), LeftoverTree: o.leftover}
+// ended is how a task came to its end by itself, or by what met it.
+type ended struct {
+	code, signal int
+	how          string // in words
+	limit        string // the limit that it met, in words; empty: none
+}
+
+// endOf says how the first process of a tree ended.
+func (s *shim) endOf(status unix.WaitStatus) ended {
+	e := ended{code: status.ExitStatus()}
+	e.how = fmt.Sprintf("exit %d", e.code)
+	if status.Signaled() {
+		e.signal = int(status.Signal())
+		e.code = 128 + e.signal
+		e.how = fmt.Sprintf("ended by signal %s", unix.SignalName(status.Signal()))
+	}
+	if e.code != 0 {
+		e.limit = s.forker.group.blame(s.spec, e.how)
+	}
+	return e
+}
+
+// conclude drains the log and makes the record of the end.
+func (s *shim) conclude(id Identity, o outcome, end ended) Exit {
+	e := Exit{StartedMS: id.StartedMS, EndedMS: s.now().UnixMilli(), LeftoverTree: o.leftover, Code: end.code, Signal: end.signal, Reason: end.how}
 	if o.blame != "" {
 		s.log.put(record{stderr: true, timeMS: e.EndedMS, data: []byte("llmos: ended: " + o.blame + "\n")})
 	}
 	s.endLog()
 	e.LogDropped = s.log.dropped.Load()
-	status := s.tree.status
-	if status.Signaled() {
-		e.Signal = int(status.Signal())
-		e.Code = 128 + e.Signal
-		e.Reason = fmt.Sprintf("ended by signal %s", unix.SignalName(status.Signal()))
-	} else {
-		e.Code = status.ExitStatus()
-		e.Reason = fmt.Sprintf("exit %d", e.Code)
-	}
 	switch {
 	case o.asked:
 		e.State = Stopped
@@ -108,11 +121,10 @@ func (s *shim) ending(id Identity, o outcome) Exit {
 		e.State, e.Reason = Succeeded, ""
 	case o.blame != "":
 		e.State, e.Reason = Failed, o.blame
+	case end.limit != "":
+		e.State, e.Reason = Failed, end.limit
 	default:
 		e.State = Failed
-		if why := s.forker.group.blame(s.spec, e.Reason); why != "" {
-			e.Reason = why
-		}
 	}
 	return e
 }

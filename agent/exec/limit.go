@@ -81,14 +81,20 @@ func (g *group) pidsRefused() int64 {
 // Empty: none.
 func (g *group) blame(spec Spec, how string) string {
 	switch {
-	case g.oomKills() > 0 && spec.MemoryBytes > 0:
-		return fmt.Sprintf("OOM killed: %s limit", bytesText(spec.MemoryBytes))
 	case g.oomKills() > 0:
-		return fmt.Sprintf("OOM killed: node %s ran out of memory, and the task has no limit of its own", spec.NodeName)
+		return oomText(spec)
 	case g.pidsRefused() > 0:
 		return fmt.Sprintf("met its limit of %d processes and threads (%s)", pidsOf(spec), how)
 	}
 	return ""
+}
+
+// oomText says what a task met that the kernel killed for memory.
+func oomText(spec Spec) string {
+	if spec.MemoryBytes > 0 {
+		return fmt.Sprintf("OOM killed: %s limit", bytesText(spec.MemoryBytes))
+	}
+	return fmt.Sprintf("OOM killed: node %s ran out of memory, and the task has no limit of its own", spec.NodeName)
 }
 
 // bytesText writes a size as people do.

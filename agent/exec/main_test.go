@@ -18,7 +18,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "shim" {
 		os.Exit(ShimMain(os.Args[2:]))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	stopDockerd()
+	os.Exit(code)
 }
 
 const patience = 20 * time.Second

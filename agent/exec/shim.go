@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -83,7 +84,9 @@ type shim struct {
 	kill     chan struct{}
 	end      chan string // the reason of an end
 	besides  besides
-	now      func() time.Time
+
+	container atomic.Pointer[contained] // nil: the task runs in none, or not yet
+	now       func() time.Time
 }
 
 // run takes the task, runs it and records its end. Whatever happens, the record is
@@ -152,6 +155,9 @@ func (s *shim) execute() Exit {
 	if found, err := readJSON(s.dir, specFile, &s.spec); err != nil || !found {
 		return s.failure(cannot(ExitCannotStart, "the task's description cannot be read: %v", err))
 	}
+	if s.spec.Image != "" {
+		return s.executeContainer()
+	}
 	if started := s.start(); started != nil {
 		return s.failure(started)
 	}
@@ -172,10 +178,11 @@ func (s *shim) execute() Exit {
 	if s.spec.DiskBytes > 0 {
 		over := make(chan struct{})
 		defer close(over)
-		go s.watchDisk(over)
+		go s.watchDisk(over, []string{HomeDir(s.dir), TempDir(s.dir)}, s.tree.group.members)
 	}
 	go func() { defer close(left); s.forker.leave() }()
-	return s.ending(id, s.follow())
+	o := s.follow()
+	return s.conclude(id, o, s.endOf(s.tree.status))
 }
 
 // openBeside takes commands beside the task once its forking thread has left the group, and
@@ -200,11 +207,9 @@ func (s *shim) openBeside(left <-chan struct{}) (closed func()) {
 
 // start opens the log, sets the limits and forks.
 func (s *shim) start() *startError {
-	log, err := newLogWriter(filepath.Join(s.dir, logDir), s.spec.LogMaxBytes, s.now)
-	if err != nil {
-		return cannot(ExitCannotStart, "the task's log could not be made on node %s: %v%s", s.spec.NodeName, err, diskHint(err))
+	if fault := s.openLog(); fault != nil {
+		return fault
 	}
-	s.log = log
 	l, fault := prepare(s.dir, s.spec)
 	if fault != nil {
 		return fault
@@ -213,28 +218,52 @@ func (s *shim) start() *startError {
 	if err := s.forker.group.limit(s.spec); err != nil {
 		return cannot(ExitCannotStart, "the task's limits could not be set on node %s: %v", s.spec.NodeName, err)
 	}
+	stdout, stderr, fault := s.openPipes()
+	if fault != nil {
+		return fault
+	}
+	s.tree = &tree{group: s.forker.group}
+	var err error
+	s.tree.pid, err = s.forker.start(l, stdout, stderr)
+	stdout.Close()
+	stderr.Close()
+	if err != nil {
+		s.tree = nil
+		return forkFault(err, s.spec, l)
+	}
+	s.copyOutput()
+	return nil
+}
+
+func (s *shim) openLog() *startError {
+	log, err := newLogWriter(filepath.Join(s.dir, logDir), s.spec.LogMaxBytes, s.now)
+	if err != nil {
+		return cannot(ExitCannotStart, "the task's log could not be made on node %s: %v%s", s.spec.NodeName, err, diskHint(err))
+	}
+	s.log = log
+	return nil
+}
+
+// openPipes makes the pipes of the task's output and gives the ends that are written.
+func (s *shim) openPipes() (stdout, stderr *os.File, fault *startError) {
 	var ends [4]*os.File // read and write end of stdout, then of stderr
 	for i := 0; i < len(ends); i += 2 {
 		var fds [2]int
 		if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
-			return cannot(ExitCannotStart, "a pipe for the task's output could not be made on node %s: %v", s.spec.NodeName, err)
+			return nil, nil, cannot(ExitCannotStart, "a pipe for the task's output could not be made on node %s: %v", s.spec.NodeName, err)
 		}
 		_ = unix.SetNonblock(fds[0], true)
 		ends[i], ends[i+1] = os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe")
 	}
 	s.pipes = []*os.File{ends[0], ends[2]}
-	s.tree = &tree{group: s.forker.group}
-	s.tree.pid, err = s.forker.start(l, ends[1], ends[3])
-	ends[1].Close()
-	ends[3].Close()
-	if err != nil {
-		s.tree = nil
-		return forkFault(err, s.spec, l)
-	}
+	return ends[1], ends[3], nil
+}
+
+// copyOutput brings what comes through the pipes into the log.
+func (s *shim) copyOutput() {
 	scanner := &progressScanner{publish: s.progress, told: s.told}
-	log.copyFrom(ends[0], false, scanner.scan)
-	log.copyFrom(ends[2], true, nil)
-	return nil
+	s.log.copyFrom(s.pipes[0], false, scanner.scan)
+	s.log.copyFrom(s.pipes[1], true, nil)
 }
 
 func (s *shim) progress(p Progress) {

@@ -99,12 +99,16 @@ type Spec struct {
 	DiskBytes   int64    `json:"disk_bytes"`   // of the private folders; 0: no limit
 	PIDs        int      `json:"pids"`         // 0: DefaultPIDs
 	LogMaxBytes int64    `json:"log_max_bytes"`
-	SaveDir     string   `json:"save_dir"` // made below a private working directory; empty: none
-	Devices     []string `json:"devices"`  // patterns of the device files that were granted
-	Allowed     []string `json:"allowed"`  // and of others that every task of the node may use
-	Hidden      string   `json:"hidden"`   // folder that a task of another user is kept out of; empty: none
-	JobDir      string   `json:"job_dir"`  // the job's folder, which it may use; empty: none
-	Cgroup      string   `json:"cgroup"`   // chosen by the Driver; names the slot of the shim
+	SaveDir     string   `json:"save_dir"`   // made below a private working directory; empty: none
+	Devices     []string `json:"devices"`    // patterns of the device files that were granted
+	Allowed     []string `json:"allowed"`    // and of others that every task of the node may use
+	Hidden      string   `json:"hidden"`     // folder that a task of another user is kept out of; empty: none
+	JobDir      string   `json:"job_dir"`    // the job's folder, which it may use; empty: none
+	Image       string   `json:"image"`      // of the container that it runs in; empty: it runs in none
+	Engine      string   `json:"engine"`     // socket of the container engine; empty: where engines listen
+	DeviceIDs   []string `json:"device_ids"` // of the devices, for a container
+	NodeID      string   `json:"node_id"`    // whose containers they are
+	Cgroup      string   `json:"cgroup"`     // chosen by the Driver; names the slot of the shim
 }
 
 // Identity names a running task so that no other process can be taken for it.
@@ -114,6 +118,7 @@ type Identity struct {
 	PID       int    `json:"pid"`         // leader of the task's session and process group
 	Ticks     uint64 `json:"start_ticks"` // start time of PID, in clock ticks since boot
 	Cgroup    string `json:"cgroup"`
+	Container string `json:"container"` // its ID; empty: it runs in none
 	StartedMS int64  `json:"started_ms"`
 }
 

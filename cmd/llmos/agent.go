@@ -20,6 +20,7 @@ type agentFlags struct {
 	user      string
 	allow     []string
 	noFence   bool
+	engine    string
 	ports     string
 	cpu       string
 	memory    string
@@ -58,6 +59,7 @@ func (a *app) agentCommand() *cobra.Command {
 	f.StringArrayVar(&o.labels, "label", nil, "`NAME=VALUE` that describes this host; may be repeated")
 	f.StringVar(&o.user, "user", "", "`USER` that runs tasks which name none (default: the agent's)")
 	f.StringArrayVar(&o.allow, "allow-device", nil, "device `FILE` that every task may use, such as /dev/fuse; may be repeated")
+	f.StringVar(&o.engine, "engine", "", "`SOCKET` of the container engine (default: Docker's or Podman's)")
 	f.BoolVar(&o.noFence, "no-landlock", false, "let tasks of other users mount file systems; keep them apart by file modes alone")
 	f.StringVar(&o.ports, "port-range", "20000-29999", "ports (`FIRST-LAST`) to give to tasks")
 	f.StringVar(&o.cpu, "cpu", "", "`CORES` to offer, such as 8 (default: all)")
@@ -68,6 +70,7 @@ func (a *app) agentCommand() *cobra.Command {
 	f.BoolVar(&o.allowMIG, "allow-mig", false, "let llmos mig make and destroy the MIG slices of this host's GPUs")
 	f.BoolVar(&o.noGossip, "no-gossip", false, "find servers by --join alone")
 	f.StringVar(&o.timing, "timing", "lan", "`PROFILE`: lan, or fast for tests on one host")
+	envFlag(f, "engine", "LLMOS_ENGINE")
 	envFlag(f, "devices", "LLMOS_DEVICES_SPEC")
 	envFlag(f, "shared-dir", "LLMOS_SHARED_DIR")
 	envFlag(f, "user", "LLMOS_TASK_USER")
@@ -130,6 +133,7 @@ func (a *app) agentConfig(o *agentFlags) (agent.Config, error) {
 	cfg.Overrun, cfg.AllowMIG = o.overrun, o.allowMIG
 	cfg.Devices, cfg.TaskUser, cfg.Gossip, cfg.Version = o.devices, o.user, !o.noGossip, buildOf().Version
 	cfg.AllowDevices, cfg.NoLandlock = o.allow, o.noFence
+	cfg.Engine = o.engine
 	return cfg, nil
 }
 
