@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -300,6 +301,9 @@ func TestConfigFaults(t *testing.T) {
 		{"user", func(c *Config) { c.TaskUser = "nobody-here" }},
 		{"labels", func(c *Config) { c.Labels = map[string]string{"": "x"} }},
 		{"cpu", func(c *Config) { c.CPUMilli = -1 }},
+		{"engine", func(c *Config) { c.Engine = "docker.sock" }},
+		{"allow-device", func(c *Config) { c.AllowDevices = []string{"/etc/passwd"} }},
+		{"allow-device", func(c *Config) { c.AllowDevices = []string{"/dev/[x"} }},
 		{"memory", func(c *Config) { c.MemoryBytes = -1 }},
 	} {
 		cfg := DefaultConfig()
@@ -381,6 +385,35 @@ B=2`
 	}
 	if info, err := os.Stat(filepath.Join(s.sharedDir, "t-1")); err != nil || !info.IsDir() {
 		t.Errorf("the job's folder: %v", err)
+	}
+}
+
+// A role's limits, devices and image reach the shim; an image has a PATH of its own unless the role sets one.
+func TestSpecOfATask(t *testing.T) {
+	s := site{nodeID: "n-1", nodeName: "host1", tasks: t.TempDir(), hidden: "/data", engine: "/run/e.sock", allowed: []string{"/dev/fuse"},
+		deviceFile: func(id string) string { return map[string]string{"GPU-a": "/dev/nvidia3"}[id] }}
+	a := &pb.Assignment{Task: &pb.Task{Id: "t-1.e1.r0", JobId: "t-1"}, Attempt: &pb.Attempt{WorldSize: 1},
+		Allocation: &pb.Allocation{MemoryBytes: 1 << 30, Devices: []*pb.DeviceGrant{{DeviceId: "GPU-a"}}},
+		Role:       &pb.RoleSpec{Command: []string{"x"}, Resources: &pb.Resources{DiskBytes: 5, Pids: 7}}}
+	spec, err := s.prepare(a, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if spec.DiskBytes != 5 || spec.PIDs != 7 || spec.MemoryBytes != 1<<30 || spec.Hidden != "/data" || strings.Join(spec.Devices, " ") != "/dev/nvidia3" ||
+		strings.Join(spec.Allowed, " ") != "/dev/fuse" || spec.Image != "" {
+		t.Errorf("a process: %+v", spec)
+	}
+	a.Role.Image = "busybox"
+	if spec, err = s.prepare(a, 1); err != nil {
+		t.Fatal(err)
+	}
+	if spec.Image != "busybox" || spec.Engine != "/run/e.sock" || spec.NodeID != "n-1" || strings.Join(spec.DeviceIDs, " ") != "GPU-a" ||
+		slices.ContainsFunc(spec.Env, func(v string) bool { return strings.HasPrefix(v, "PATH=") }) {
+		t.Errorf("in a container: %+v", spec)
+	}
+	a.Role.Env = map[string]string{"PATH": "/opt/bin"}
+	if spec, err = s.prepare(a, 1); err != nil || !slices.Contains(spec.Env, "PATH=/opt/bin") {
+		t.Errorf("with a PATH of the role's: %+v (%v)", spec, err)
 	}
 }
 

@@ -1,161 +1,25 @@
 package exec
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
-	osexec "os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"llmos/agent/exec/engine"
+	"llmos/test/rig"
 )
-
-// testImage is the name of an image of a static busybox, imported into the test's engine.
-const testImage = "llmos-test/busybox:1"
-
-// testEngine is a real dockerd of this test binary, with a data folder of its own.
-type testEngine struct {
-	socket string
-	dir    string
-	cmd    *osexec.Cmd
-	client *engine.Client
-}
-
-var dockerd = sync.OnceValues(startDockerd)
-
-// stopDockerd ends the engine of the tests, if one was started; TestMain calls it.
-var stopDockerd = func() {}
-
-// docker gives the engine of the tests, or skips.
-func docker(t *testing.T) *testEngine {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can start a container engine")
-	}
-	for _, program := range []string{"dockerd", "runc", "busybox"} {
-		if _, err := osexec.LookPath(program); err != nil {
-			t.Skipf("%s is not installed (Debian: docker.io, runc, busybox-static)", program)
-		}
-	}
-	e, err := dockerd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-func startDockerd() (*testEngine, error) {
-	dir, err := os.MkdirTemp("", "llmos-docker-")
-	if err != nil {
-		return nil, err
-	}
-	e := &testEngine{dir: dir, socket: filepath.Join(dir, "sock")}
-	stopDockerd = func() { e.stop(); _ = os.RemoveAll(dir) }
-	if err := e.start(); err != nil {
-		return nil, err
-	}
-	return e, e.load()
-}
-
-func (e *testEngine) start() error {
-	log, err := os.Create(filepath.Join(e.dir, "log"))
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	e.cmd = osexec.Command("dockerd", "--data-root", e.dir+"/data", "--exec-root", e.dir+"/exec", "-H", "unix://"+e.socket, "--pidfile", e.dir+"/pid",
-		"--bridge=none", "--iptables=false", "--live-restore", "--exec-opt", "native.cgroupdriver=cgroupfs")
-	e.cmd.Stdout, e.cmd.Stderr = log, log
-	// Killed with the test binary; its containerd and the containers' shims are ended by stop.
-	e.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
-	if err := e.cmd.Start(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for {
-		if e.client, err = engine.Dial(ctx, e.socket); err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			said, _ := os.ReadFile(filepath.Join(e.dir, "log"))
-			return errors.Join(err, errors.New(string(said)))
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// stop ends the engine itself; its containers run on (--live-restore).
-func (e *testEngine) stop() {
-	if e.cmd != nil && e.cmd.Process != nil {
-		_ = e.cmd.Process.Signal(unix.SIGTERM)
-		_ = e.cmd.Wait()
-	}
-}
-
-// load makes the test's image from the busybox of this machine.
-func (e *testEngine) load() error {
-	path, err := osexec.LookPath("busybox")
-	if err != nil {
-		return err
-	}
-	program, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	var archive bytes.Buffer
-	w := tar.NewWriter(&archive)
-	for _, d := range []string{"bin/", "tmp/", "proc/", "dev/", "sys/", "etc/"} {
-		_ = w.WriteHeader(&tar.Header{Name: d, Typeflag: tar.TypeDir, Mode: 0o755})
-	}
-	_ = w.WriteHeader(&tar.Header{Name: "bin/busybox", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(program))})
-	_, _ = w.Write(program)
-	for _, name := range []string{"sh", "cat", "echo", "id", "sleep", "env", "ls", "df", "tail", "head", "touch", "pwd", "grep", "stty", "tty", "kill", "true", "dd", "cut", "ps", "trap", "seq"} {
-		_ = w.WriteHeader(&tar.Header{Name: "bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "busybox", Mode: 0o777})
-	}
-	_ = w.WriteHeader(&tar.Header{Name: "bin/plain", Typeflag: tar.TypeReg, Mode: 0o644, Size: 1})
-	_, _ = w.Write([]byte("x"))
-	if err := w.Close(); err != nil {
-		return err
-	}
-	http := &http.Client{Transport: &http.Transport{DialContext: dialUnix(e.socket)}}
-	query := url.Values{"fromSrc": {"-"}, "repo": {"llmos-test/busybox"}, "tag": {"1"}, "changes": {`ENV PATH=/bin`}}
-	answer, err := http.Post("http://engine/images/create?"+query.Encode(), "application/x-tar", &archive)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	said, err := io.ReadAll(answer.Body)
-	if err == nil && (answer.StatusCode != 200 || bytes.Contains(said, []byte(`"error"`))) {
-		err = errors.New(string(said))
-	}
-	return err
-}
-
-func dialUnix(socket string) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}
-}
 
 // contain starts a task in a container of the test's image that runs a script.
 func contain(t *testing.T, d *Driver, e *testEngine, dir, script string, change func(*Spec)) *Handle {
 	t.Helper()
 	spec := shell(dir, script)
-	spec.Image, spec.Engine, spec.NodeID = testImage, e.socket, "n-exectest"
+	spec.Image, spec.Engine, spec.NodeID = rig.EngineImage, e.Socket, "n-exectest"
 	spec.Env = []string{marker + dir, "HOME=" + HomeDir(dir), "TMPDIR=" + TempDir(dir)}
 	if change != nil {
 		change(&spec)
@@ -176,7 +40,7 @@ func (e *testEngine) clear(t *testing.T, dir string) {
 func containerDriver(t *testing.T, e *testEngine) *Driver {
 	t.Helper()
 	d := testDriver(t)
-	d.cfg.Engine = e.socket
+	d.cfg.Engine = e.Socket
 	return d
 }
 
@@ -269,10 +133,10 @@ func TestContainerCannotStart(t *testing.T) {
 	}{
 		{"no engine", func(s *Spec) { s.Engine = "/no/such.sock" }, 125, "node n1 has no container engine: /no/such.sock is not there (start Docker or Podman, or name its socket with `llmos agent --engine`)"},
 		{"no image", func(s *Spec) { s.Image = "localhost:9/no/such:1" }, 125, "image localhost:9/no/such:1 is not on node n1 and could not be fetched: "},
-		{"no command", func(s *Spec) { s.Command = nil }, 125, "the task has no command, and image " + testImage + " names none"},
-		{"command", func(s *Spec) { s.Command = []string{"pyhton"} }, 127, `command "pyhton" was not found in image ` + testImage + ` on node n1`},
-		{"path", func(s *Spec) { s.Command = []string{"/no/such"} }, 127, `command "/no/such" was not found in image ` + testImage + ` on node n1`},
-		{"not executable", func(s *Spec) { s.Command = []string{"/bin/plain"} }, 126, `command "/bin/plain" is not executable in image ` + testImage + ` on node n1`},
+		{"no command", func(s *Spec) { s.Command = nil }, 125, "the task has no command, and image " + rig.EngineImage + " names none"},
+		{"command", func(s *Spec) { s.Command = []string{"pyhton"} }, 127, `command "pyhton" was not found in image ` + rig.EngineImage + ` on node n1`},
+		{"path", func(s *Spec) { s.Command = []string{"/no/such"} }, 127, `command "/no/such" was not found in image ` + rig.EngineImage + ` on node n1`},
+		{"not executable", func(s *Spec) { s.Command = []string{"/bin/plain"} }, 126, `command "/bin/plain" is not executable in image ` + rig.EngineImage + ` on node n1`},
 		{"user", func(s *Spec) { s.User = "nobody-here" }, 125, `user "nobody-here" does not exist on node n1`},
 		{"device", func(s *Spec) { s.Devices, s.DeviceIDs = []string{"/dev/nvidia0"}, []string{"GPU-1"} }, 125, "node n1 cannot give device GPU-1 to a container: "},
 	} {
@@ -299,8 +163,8 @@ func TestContainerOutlivesItsDriverAndItsEngine(t *testing.T) {
 	waitOutput(t, dir, "up")
 	h.Detach()
 	first.Close()
-	e.stop()
-	if err := e.start(); err != nil {
+	e.Stop()
+	if err := e.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	d := containerDriver(t, e)
