@@ -80,8 +80,7 @@ func (s site) jobDir(a *pb.Assignment) string {
 // to its part of a device. localWorld is the number of the attempt's tasks on this node.
 func (s site) environment(a *pb.Assignment, localWorld int) []string {
 	task, allocation, attempt, dir := a.GetTask(), a.GetAllocation(), a.GetAttempt(), s.dir(a.GetTask().GetId())
-	env := map[string]string{}
-	seen := s.visible(allocation.GetDevices())
+	env, seen := map[string]string{}, s.visible(allocation.GetDevices())
 	order := []string{}
 	set := func(name, value string) {
 		if _, there := env[name]; !there {
@@ -256,12 +255,19 @@ func (s site) prepare(a *pb.Assignment, localWorld int) (exec.Spec, error) {
 		Devices: s.deviceFiles(a), Allowed: s.allowed, Hidden: s.hidden, NodeID: s.nodeID,
 	}
 	if contained(a) {
-		spec.Image, spec.Engine = role.GetImage(), s.engine
-		for _, g := range a.GetAllocation().GetDevices() {
-			spec.DeviceIDs = append(spec.DeviceIDs, g.GetDeviceId())
-		}
+		spec.Image, spec.Engine, spec.DeviceIDs = role.GetImage(), s.engine, deviceIDs(a)
 	}
 	return spec, nil
+}
+
+// deviceIDs gives the devices that the task was granted.
+func deviceIDs(a *pb.Assignment) []string {
+	grants := a.GetAllocation().GetDevices()
+	ids := make([]string, len(grants))
+	for i, g := range grants {
+		ids[i] = g.GetDeviceId()
+	}
+	return ids
 }
 
 // contained says whether the task runs in a container.
