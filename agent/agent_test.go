@@ -391,7 +391,9 @@ B=2`
 // A role's limits, devices and image reach the shim; an image has a PATH of its own unless the role sets one.
 func TestSpecOfATask(t *testing.T) {
 	s := site{nodeID: "n-1", nodeName: "host1", tasks: t.TempDir(), hidden: "/data", engine: "/run/e.sock", allowed: []string{"/dev/fuse"},
-		deviceFile: func(id string) string { return map[string]string{"GPU-a": "/dev/nvidia3"}[id] }}
+		device: func(id string) *pb.Device {
+			return map[string]*pb.Device{"GPU-a": {Id: "GPU-a", Path: "/dev/nvidia3"}}[id]
+		}}
 	a := &pb.Assignment{Task: &pb.Task{Id: "t-1.e1.r0", JobId: "t-1"}, Attempt: &pb.Attempt{WorldSize: 1},
 		Allocation: &pb.Allocation{MemoryBytes: 1 << 30, Devices: []*pb.DeviceGrant{{DeviceId: "GPU-a"}}},
 		Role:       &pb.RoleSpec{Command: []string{"x"}, Resources: &pb.Resources{DiskBytes: 5, Pids: 7}}}

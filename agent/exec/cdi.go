@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,13 +13,14 @@ import (
 	"llmos/agent/exec/engine"
 )
 
-// GPUs come into a container by CDI, a file in which the vendor's tools have written what
+// NVIDIA's GPUs come into a container by CDI, a file in which the vendor's tools have written what
 // each device takes, or else by NVIDIA's own runtime.
 
 const (
 	cdiKind      = "nvidia.com/gpu"
 	cdiFileMax   = 4 << 20
 	nvidiaDriver = "nvidia"
+	nvidiaFiles  = "/dev/nvidia"
 )
 
 // noDevices keeps NVIDIA's runtime, where it is the engine's default, from giving a
@@ -36,7 +38,7 @@ type cdiSpec struct {
 // devices says how the task's devices come into its container.
 func (k *contained) devices(ctx context.Context) ([]engine.DeviceRequest, []string, *startError) {
 	spec := k.shim.spec
-	if len(spec.Devices) == 0 { // none, or none that the hardware has
+	if !slices.ContainsFunc(spec.Devices, func(f string) bool { return strings.HasPrefix(f, nvidiaFiles) }) {
 		return nil, []string{noDevices}, nil
 	}
 	info, err := k.engine.Info(ctx)
@@ -90,7 +92,7 @@ func cdiNames(known map[string]bool, spec Spec) (names []string, missing string)
 	for i, id := range spec.DeviceIDs {
 		name := id
 		if !known[name] && i < len(spec.Devices) {
-			name = strings.TrimPrefix(spec.Devices[i], "/dev/nvidia")
+			name = strings.TrimPrefix(spec.Devices[i], nvidiaFiles)
 			if _, err := strconv.Atoi(name); err != nil || strings.HasPrefix(id, "MIG") {
 				name = id
 			}

@@ -83,7 +83,7 @@ func (k *contained) configure(ctx context.Context) (engine.Config, *startError) 
 	h.SecurityOpt = []string{"no-new-privileges"}
 	h.Mounts = mountsOf(s.dir, spec)
 	setLimits(h, spec)
-	h.Devices = networkFiles()
+	h.Devices = append(filesOf(networkDevices), filesOf(plainDevices(spec.Devices))...)
 	requests, env, fault := k.devices(ctx)
 	h.DeviceRequests = requests
 	c.Env = append(append([]string{}, c.Env...), env...)
@@ -131,9 +131,23 @@ func setLimits(h *engine.HostConfig, spec Spec) {
 	h.PidsLimit = int64(pidsOf(spec))
 }
 
-// networkFiles gives the devices by which hosts speak past the kernel.
-func networkFiles() (out []engine.Device) {
-	for _, pattern := range networkDevices {
+// plainDevices gives the device files that a container takes as they are: those of all
+// vendors but NVIDIA, whose devices need its libraries beside them.
+func plainDevices(granted []string) (files []string) {
+	for _, f := range granted {
+		if !strings.HasPrefix(f, nvidiaFiles) {
+			files = append(files, f)
+		}
+	}
+	if len(files) > 0 {
+		files = append(files, "/dev/kfd", "/dev/vfio/vfio")
+	}
+	return files
+}
+
+// filesOf gives the device files of the patterns that are there.
+func filesOf(patterns []string) (out []engine.Device) {
+	for _, pattern := range patterns {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			continue

@@ -291,3 +291,15 @@ func TestCDINames(t *testing.T) {
 		t.Errorf("a slice takes its whole device: missing %q", missing)
 	}
 }
+
+func TestPlainDevices(t *testing.T) {
+	if got := strings.Join(plainDevices([]string{"/dev/nvidia0", "/dev/dri/renderD128"}), " "); got != "/dev/dri/renderD128 /dev/kfd /dev/vfio/vfio" {
+		t.Errorf("an AMD device beside one of NVIDIA: %s", got)
+	}
+	if got := plainDevices([]string{"/dev/nvidia0"}); got != nil {
+		t.Errorf("a device of NVIDIA alone: %v", got)
+	}
+	if got := filesOf([]string{"/dev/nul*", "/no/such"}); len(got) != 1 || got[0].PathOnHost != "/dev/null" {
+		t.Errorf("files: %v", got)
+	}
+}

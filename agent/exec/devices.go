@@ -52,7 +52,7 @@ var networkDevices = []string{"/dev/infiniband/*", "/dev/knem"}
 // those that control all devices of their kind.
 var acceleratorDevices = []string{
 	"/dev/nvidiactl", "/dev/nvidia-modeset", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools",
-	"/dev/nvidia-caps/*", "/dev/nvidia-caps-imex-channels/*", "/dev/gdrdrv", "/dev/kfd",
+	"/dev/nvidia-caps/*", "/dev/nvidia-caps-imex-channels/*", "/dev/gdrdrv", "/dev/kfd", "/dev/vfio/vfio",
 }
 
 // acceleratorDrivers are names of the same in /proc/devices: their numbers are known there
