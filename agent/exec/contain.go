@@ -55,7 +55,8 @@ func (k *contained) configure(ctx context.Context) (engine.Config, *startError) 
 	if fault != nil {
 		return engine.Config{}, fault
 	}
-	if fault := makePrivate([]string{TempDir(s.dir), HomeDir(s.dir)}, spec, credential); fault != nil {
+	folders := append([]string{TempDir(s.dir), HomeDir(s.dir)}, saveDirs(HomeDir(s.dir), spec.SaveDir)...)
+	if fault := makePrivate(folders, spec, credential); fault != nil {
 		return engine.Config{}, fault
 	}
 	image, fault := k.image(ctx)
@@ -71,7 +72,7 @@ func (k *contained) configure(ctx context.Context) (engine.Config, *startError) 
 	if len(spec.Command) > 0 {
 		c.Entrypoint = []string{""} // the command is run as it is, as on the node itself
 	}
-	if dir := image.Config.WorkingDir; spec.Workdir == "" && (dir == "" || dir == "/") {
+	if dir := image.Config.WorkingDir; spec.Workdir == "" && (dir == "" || dir == "/" || spec.SaveDir != "") {
 		c.WorkingDir = HomeDir(s.dir)
 	}
 	k.path = lookupEnv(append(append([]string{}, image.Config.Env...), spec.Env...), "PATH")

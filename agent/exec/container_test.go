@@ -55,7 +55,7 @@ func TestContainerRunsTheTask(t *testing.T) {
 	h := contain(t, d, e, dir, `echo "$COLOUR"; id -u; pwd; cat `+key+`; echo mine > "$HOME/f"; echo temp > /tmp/t; cat "$TMPDIR/t"; echo shared > `+jobDir+`/s
 		ls /proc/1/root/work 2>/dev/null; ls / | grep -c work; grep NoNewPrivs /proc/self/status; df /dev/shm | tail -n 1 | cut -c 1-50; echo oops >&2; echo "@llmos step=3 steps=4"; exit 3`, func(s *Spec) {
 		s.Env, s.User, s.Owned, s.JobDir = append(s.Env, "COLOUR=blue"), "nobody", []string{key, jobDir}, jobDir
-		s.MemoryBytes = 64 << 20
+		s.MemoryBytes, s.SaveDir = 64<<20, "a/ckpt"
 	})
 	end := awaitExit(t, h)
 	out := output(t, dir)
@@ -69,6 +69,9 @@ func TestContainerRunsTheTask(t *testing.T) {
 	}
 	if data, err := os.ReadFile(filepath.Join(HomeDir(dir), "f")); string(data) != "mine\n" {
 		t.Errorf("the private folder holds %q (%v)", data, err)
+	}
+	if info, err := os.Stat(filepath.Join(HomeDir(dir), "a/ckpt")); err != nil || !info.IsDir() {
+		t.Errorf("the folder of checkpoints: %v", err)
 	}
 	if data, err := os.ReadFile(filepath.Join(jobDir, "s")); string(data) != "shared\n" {
 		t.Errorf("the job's folder holds %q (%v)", data, err)

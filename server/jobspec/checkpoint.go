@@ -97,6 +97,13 @@ func (c *checker) checkpointPath(s *pb.JobSpec, p string) {
 		return
 	}
 	c.text(field, p, PathBytesMax/4)
+	for _, r := range s.Roles {
+		if r.GetImage() != "" && r.GetWorkdir() != "" {
+			c.add(field, "role %s has its working directory in image %s, where nobody finds its checkpoints", r.GetName(), quoted(r.Image)).
+				Hint("leave workdir out: the task then runs in its private folder, and saves itself below it")
+			return
+		}
+	}
 	if !path.IsAbs(p) {
 		if !filepath.IsLocal(p) {
 			c.add(field, "%s leads out of the working directory", quoted(p)).Hint("write a folder below it, such as ckpt")
