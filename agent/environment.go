@@ -123,15 +123,7 @@ func (s site) environment(a *pb.Assignment, localWorld int) []string {
 		set("LLMOS_JOB_DIR", jobDir)
 	}
 	s.setCheckpoint(a, set)
-	ports := allocation.GetPorts()
-	if allocation.GetHoldsRendezvous() && len(ports) > 0 {
-		ports = ports[1:]
-	}
-	for i, name := range a.GetRole().GetPorts() {
-		if i < len(ports) {
-			set("LLMOS_PORT_"+variableName(name), strconv.Itoa(int(ports[i])))
-		}
-	}
+	setPorts(a, set)
 	own := make([]string, 0, len(a.GetRole().GetEnv()))
 	for name := range a.GetRole().GetEnv() {
 		own = append(own, name)
@@ -148,6 +140,19 @@ func (s site) environment(a *pb.Assignment, localWorld int) []string {
 		out[i] = name + "=" + env[name]
 	}
 	return out
+}
+
+// setPorts tells a task the ports that it was given, by their names.
+func setPorts(a *pb.Assignment, set func(name, value string)) {
+	ports := a.GetAllocation().GetPorts()
+	if a.GetAllocation().GetHoldsRendezvous() && len(ports) > 0 {
+		ports = ports[1:]
+	}
+	for i, name := range a.GetRole().GetPorts() {
+		if i < len(ports) {
+			set("LLMOS_PORT_"+variableName(name), strconv.Itoa(int(ports[i])))
+		}
+	}
 }
 
 // setCheckpoint tells a task where it saves itself.
