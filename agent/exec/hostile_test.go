@@ -193,7 +193,7 @@ func TestHugeLogIsBounded(t *testing.T) {
 	if e.State != Succeeded {
 		t.Errorf("got %+v", e)
 	}
-	if peak > 40<<20 {
+	if peak > shimPeakMax {
 		t.Errorf("the shim took %d MiB", peak>>20)
 	}
 	size := int64(0)
