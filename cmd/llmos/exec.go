@@ -107,7 +107,7 @@ func (a *app) enterTask(ctx context.Context, s *session, start *pb.ExecStart, te
 	if err != nil && !errors.Is(err, io.EOF) {
 		return reached(err, s.Servers())
 	}
-	v := &visitor{a: a, stream: stream, send: &sync.Mutex{}}
+	v := &visitor{a: a, stream: stream}
 	if tty != nil {
 		stop := v.followSize(tty)
 		defer stop()
@@ -150,7 +150,7 @@ func sizeOf(tty *os.File) *pb.TerminalSize {
 type visitor struct {
 	a      *app
 	stream pb.ClusterService_ExecClient
-	send   *sync.Mutex
+	send   sync.Mutex
 	reason string // why the command ended otherwise than by itself
 }
 

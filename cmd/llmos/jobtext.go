@@ -108,9 +108,7 @@ func (a *app) progressCell(v *pb.JobView, text string) string {
 	if !a.outTTY || p == nil || p.Steps <= 0 {
 		return text
 	}
-	step := min(max(p.Step, 0), p.Steps)
-	done := int(psBar * step / p.Steps)
-	return fmt.Sprintf("%s%s %d%%", strings.Repeat("━", done), strings.Repeat("─", psBar-done), 100*step/p.Steps)
+	return fmt.Sprintf("%s %d%%", gauge(p.Step, p.Steps), 100*min(max(p.Step, 0), p.Steps)/p.Steps)
 }
 
 // stallText says which rank makes no progress; empty when all do.
